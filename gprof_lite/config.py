@@ -6,9 +6,10 @@ A part of the agent declares its settings as a frozen dataclass whose fields are
     class PerfOptions:
         frequency_hz: int = setting(99, read=whole_number(1, 10_000), help="samples per second and CPU", flags=("-F",))
 
-The field ``frequency_hz`` is then the flag ``--frequency-hz`` (and ``-F``), the variable ``GPROF_LITE_FREQUENCY_HZ``
-and the YAML key ``frequency_hz``. This module reads single values and assembles such dataclasses; it knows none of
-them. Command line, environment and file are brought together by ``gprof_lite.cli.options``.
+The field ``frequency_hz`` is then the flag ``--frequency`` (and ``-F``), the variable ``GPROF_LITE_FREQUENCY`` and the
+YAML key ``frequency``: a unit at the end of a field's name stays inside, because the operator writes values with their
+own units. This module reads single values and knows no options dataclass. Command line, environment and file are
+brought together by ``gprof_lite.cli.options``.
 
 A reader turns the text of a value into the value, or raises ``ValueError``; its ``accepted`` says in words what it
 takes, for the error message and the help.
@@ -28,14 +29,19 @@ from gprof_lite.errors import ConfigError
 
 T = TypeVar("T")
 _METADATA_KEY: Final = "gprof_lite.setting"
+_UNIT_SUFFIX: Final = re.compile(r"_(s|ms|hz|bytes|pages)$")
 
 
 @dataclass(frozen=True, slots=True)
 class Reader(Generic[T]):
-    """How to read one value. ``accepted`` completes the sentence "expected ..."."""
+    """How to read one value. ``accepted`` completes the sentence "expected ...".
+
+    ``shown`` is what an error message may show of a value that was refused.
+    """
 
     accepted: str
     parse: Callable[[str], T]
+    shown: Callable[[str], str] = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,11 @@ def setting(
     metadata = {_METADATA_KEY: Setting(read, help, flags, metavar, many)}
     # dataclasses.field is typed to return the default's type for the same reason as we are.
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def key_of(field_name: str) -> str:
+    """The name the operator knows a field by: without the unit at its end."""
+    return _UNIT_SUFFIX.sub("", field_name)
 
 
 def settings_of(options_class: type) -> Mapping[str, Setting]:
@@ -101,7 +112,8 @@ def _read_one(name: str, reader: Reader[T], raw: object) -> T:
     try:
         return reader.parse(str(raw).strip())
     except ValueError as exc:
-        raise ConfigError(name, raw, reader.accepted) from exc
+        # The cause may quote the value, so it stays out where the value must not be shown.
+        raise ConfigError(name, reader.shown(str(raw)), reader.accepted) from (exc if reader.shown is str else None)
 
 
 # --- readers ---------------------------------------------------------------------------------------------------------
@@ -203,11 +215,14 @@ def http_url() -> Reader[str]:
     def parse(text: str) -> str:
         parts = urlsplit(text)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-            raise ValueError("not such a URL")  # never echo it: it may carry a password
+            raise ValueError("not such a URL")
         parts.port  # noqa: B018  raises ValueError when out of range
         return text.rstrip("/")
 
-    return Reader("an http:// or https:// URL without user name or password in it", parse)
+    def without_credentials(text: str) -> str:
+        return re.sub(r"//.*@", "//***@", text)
+
+    return Reader("an http:// or https:// URL without user name or password in it", parse, without_credentials)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,54 @@
+# gprof-lite for its users and developers. `sudo make run` and `sudo make test` need nothing but a Debian 12 or 13.
+SHELL := /bin/bash
+VENV := .venv/bin
+URL ?= http://127.0.0.1:4040
+WINDOW ?= 15s
+
+.PHONY: help run test setup setup-test lint format unit integration host browser lock clean
+
+help: ## What can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: setup ## Set up, then run server and agent in the foreground; Ctrl-C ends both (WINDOW=15s)
+	@[ "$$(id -u)" = 0 ] || { echo "make run: reading other users' processes needs root; run: sudo make run" >&2; exit 1; }
+	@exec $(VENV)/gprof-lite run --embedded-server --server $(URL) --window $(WINDOW)
+
+test: setup-test ## Set up, then lint, types, layers and every test this machine can run
+	@[ "$$(id -u)" = 0 ] || { echo "make test: the host tests need root; run: sudo make test (or: make unit)" >&2; exit 1; }
+	@$(MAKE) --no-print-directory lint
+	FAIL_ON_UNLISTED_SKIPS=1 $(VENV)/python -m pytest -q
+
+setup: ## Install what is missing and make .venv (needs root only when Debian packages are missing)
+	@packaging/bootstrap run
+
+setup-test: ## The same, with what the tests need
+	@packaging/bootstrap test
+
+format: ## Let ruff rewrite the code
+	$(VENV)/ruff format .
+	$(VENV)/ruff check --fix .
+
+lint: ## Format check, lint, types, layers, shell scripts
+	$(VENV)/ruff format --check .
+	$(VENV)/ruff check .
+	$(VENV)/mypy
+	$(VENV)/lint-imports --no-cache
+	shellcheck packaging/bootstrap .ci/run
+
+unit: setup-test ## Tests without root, in seconds
+	$(VENV)/python -m pytest -q tests/unit
+
+integration: setup-test ## Tests with real children
+	$(VENV)/python -m pytest -q tests/integration
+
+host: setup-test ## Tests with root, perf, py-spy
+	$(VENV)/python -m pytest -q tests/host
+
+browser: setup-test ## Tests in headless Chromium
+	$(VENV)/python -m pytest -q tests/browser
+
+lock: ## Make packaging/lock/*.txt anew from setup.cfg
+	packaging/lock/make
+
+clean: ## Remove what the set-up made
+	rm -rf .venv build dist ./*.egg-info tests/browser/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
