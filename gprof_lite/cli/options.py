@@ -121,7 +121,7 @@ def _fill(options_class: type, given: Mapping[str, object]) -> object:
         for name, declared in settings_of(options_class).items()
         if given.get(name) is not None
     }
-    return dataclasses.replace(options_class(), **values)  # type: ignore[type-var]
+    return dataclasses.replace(options_class(), **values)
 
 
 def _refuse_unknown_variables(environment: Mapping[str, str], known_keys: frozenset[str]) -> None:

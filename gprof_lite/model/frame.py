@@ -36,7 +36,7 @@ _FORBIDDEN = re.compile(r"[;\x00-\x1f\x7f\u0085\u2028\u2029\ud800-\udfff]+")
 
 def clean_frame(name: str) -> Frame:
     """Make any text fit to be a frame: no separators, no control characters, bounded, never empty."""
-    name = _FORBIDDEN.sub(lambda match: ":" if match.group()[0] == ";" else "?", name).strip()
+    name = _FORBIDDEN.sub(lambda match: ":" if match.group()[0] == ";" else "?", name.strip()).strip()
     if len(name) > MAX_FRAME_LENGTH:
         name = name[: MAX_FRAME_LENGTH - 3] + "..."
     return name or UNKNOWN
