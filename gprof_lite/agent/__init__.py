@@ -1,0 +1,1 @@
+"""The conductor: brings profilers, merging and delivery together, window by window."""
