@@ -20,7 +20,15 @@ from gprof_lite.formats.flamegraph.flamebearer import build_flamebearer
 from gprof_lite.model.profile import Profile
 
 # In the order in which a page must load them: each uses what the ones before it declare.
-VIEWER_SCRIPTS: Final = ("wording.js", "flame_model.js", "flame_canvas.js", "flame_table.js", "overlays.js", "flame_keys.js", "viewer.js")
+VIEWER_SCRIPTS: Final = (
+    "wording.js",
+    "flame_model.js",
+    "flame_canvas.js",
+    "flame_table.js",
+    "overlays.js",
+    "flame_keys.js",
+    "viewer.js",
+)
 VIEWER_STYLE: Final = "viewer.css"
 _STANDALONE_SCRIPTS: Final = (*VIEWER_SCRIPTS, "standalone.js")
 _STANDALONE_STYLES: Final = (VIEWER_STYLE, "standalone.css")

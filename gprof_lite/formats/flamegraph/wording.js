@@ -14,6 +14,7 @@ const Wording = {
 
   /** Nanoseconds -> "950 ns", "12.3 µs", "4.56 s", "7.89 min", "1.2 h". */
   duration(ns) {
+    if (ns === 0) return "0 s";
     const steps = [[3.6e12, "h"], [6e10, "min"], [1e9, "s"], [1e6, "ms"], [1e3, "µs"], [1, "ns"]];
     // A step later than its own size: 90 s reads better than 1.5 min.
     const [size, name] = steps.find(([size]) => Math.abs(ns) >= (size >= 6e10 ? 2 * size : size)) ?? steps.at(-1);
