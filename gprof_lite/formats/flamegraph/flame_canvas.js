@@ -27,8 +27,9 @@ class FlameCanvas {
     this.selected = -1;
     this.hovered = -1;
     this.matches = null; // Uint8Array by name index
+    this.belowSight = 0; // pixels of the graph under the lower edge of what is seen
     this.#readColours();
-    scroller.addEventListener("scroll", () => this.requestDraw(), { passive: true });
+    scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     new ResizeObserver(() => this.#resized()).observe(scroller);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#readColours());
     this.#watchPixelRatio();
@@ -46,9 +47,10 @@ class FlameCanvas {
   layOut() {
     const height = (this.model?.depth ?? 0) * ROW_HEIGHT;
     this.spacer.style.height = `${height}px`;
-    this.scroller.style.maxHeight = `${height}px`;
+    this.scroller.style.setProperty("--graph-height", `${height}px`);
+    this.belowSight = 0;
     this.#resized();
-    this.scroller.scrollTop = this.rootAtBottom ? height : 0;
+    if (!this.rootAtBottom) this.scroller.scrollTop = 0;
     this.requestDraw();
   }
 
@@ -151,18 +153,15 @@ class FlameCanvas {
     const name = model.name[node];
     const matched = node > 0 && this.matches?.[name];
     const width = right - left;
-    context.globalAlpha = isAbove ? 0.55 : this.matches && !matched ? 0.35 : 1;
+    const isDim = isAbove || (this.matches && !matched);
+    context.globalAlpha = isAbove ? 0.55 : isDim ? 0.35 : 1;
     context.fillStyle = matched ? colours.match : this.#colour(node, name);
     // A gap of half a pixel parts neighbours, as soon as there is something left to part.
     context.fillRect(left, top + 0.5, Math.max(width - (width > 2 ? 0.75 : 0), 0.5), ROW_HEIGHT - 1);
-    if (width < 24) {
-      context.globalAlpha = 1;
-      return;
-    }
-    context.globalAlpha = isAbove ? 0.8 : 1;
-    context.fillStyle = matched ? colours.matchText : colours.text;
-    this.#drawLabel(name, left + 4, top + ROW_HEIGHT / 2 + 0.5, width - 8);
     context.globalAlpha = 1;
+    if (width < 24) return;
+    context.fillStyle = matched ? colours.matchText : isDim ? colours.dimText : colours.text;
+    this.#drawLabel(name, left + 4, top + ROW_HEIGHT / 2 + 0.5, width - 8);
   }
 
   #drawLabel(name, x, y, room) {
@@ -229,7 +228,15 @@ class FlameCanvas {
     return shades[this.model.hashOfName[name] % SHADES];
   }
 
+  #scrolled() {
+    // A box that has just changed its height scrolls before it reports the change; that was not the user's doing.
+    if (this.scroller.clientHeight === this.height) this.belowSight = this.scroller.scrollHeight - this.scroller.scrollTop - this.scroller.clientHeight;
+    this.requestDraw();
+  }
+
   #resized() {
+    // What stands at the bottom stays there: a taller toolbar must not push the root out of sight.
+    if (this.rootAtBottom) this.scroller.scrollTop = this.scroller.scrollHeight - this.scroller.clientHeight - this.belowSight;
     this.width = Math.max(1, this.scroller.clientWidth);
     this.height = Math.max(1, this.scroller.clientHeight);
     this.canvas.style.width = `${this.width}px`;
@@ -259,6 +266,7 @@ class FlameCanvas {
     this.colours = {
       background: read("surface"),
       text: read("frame-text"),
+      dimText: read("frame-text-dim"),
       match: read("match"),
       matchText: read("match-text"),
       hovered: read("frame-hovered"),

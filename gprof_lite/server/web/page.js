@@ -106,8 +106,11 @@ class Page {
       await this.#loadSeries(loading.signal);
     } catch (error) {
       if (loading.signal.aborted) return; // a newer request has taken its place
-      this.#say(error instanceof SourceError ? "That did not work" : "This page has a fault", error.message, { again: true });
-      if (!(error instanceof SourceError)) throw error;
+      if (!(error instanceof SourceError)) {
+        this.#say("This page has a fault", error.message);
+        throw error;
+      }
+      this.#say("That did not work", error.message, { again: error.mayPass });
     } finally {
       if (this.loading === loading) {
         document.body.classList.remove("busy");
@@ -134,7 +137,8 @@ class Page {
     const types = new Set(series.filter(({ service }) => !wanted.service || service === wanted.service).map(({ type }) => type));
     if (wanted.type) types.add(wanted.type);
     const sorted = [...types].sort((a, b) => b.startsWith("process_cpu:cpu:") - a.startsWith("process_cpu:cpu:") || (a < b ? -1 : 1));
-    fillSelect(part.type, sorted.map((type) => [type, typeWords(type)]), wanted.type || sorted[0]);
+    const entries = sorted.map((type) => [type, typeWords(type)]);
+    fillSelect(part.type, entries.length ? entries : [["", "none yet"]], wanted.type || sorted[0]);
     part.type.disabled = sorted.length === 0;
   }
 
@@ -146,7 +150,7 @@ class Page {
     part.summary.hidden = part.flame.hidden = false;
     this.viewer.show({ ...flamebearer, unit, sampleType: type });
     part.timeline.hidden = !timeline?.samples?.length;
-    if (!part.timeline.hidden) this.timeline.show(timeline, unit);
+    if (!part.timeline.hidden) this.timeline.show(timeline, unit, type.startsWith("process_cpu:") ? "CPUs busy" : "threads at once");
     const who = this.wanted.service || "all services";
     part.headline.replaceChildren(
       make("strong", { textContent: Wording.weight(flamebearer.numTicks, unit) }),

@@ -9,8 +9,13 @@
 const MAX_NODES = 32768;
 const PATIENCE_MS = 60_000;
 
-/** The answer was not the one hoped for. message is fit to be read by the user. */
-class SourceError extends Error {}
+/** The answer was not the one hoped for. message is fit to be read by the user; mayPass: asking again may help. */
+class SourceError extends Error {
+  constructor(message, mayPass = true) {
+    super(message);
+    this.mayPass = mayPass;
+  }
+}
 
 const ProfileSource = {
   /** Series with samples in the range: [{service, type}], without doubles. */
@@ -70,7 +75,10 @@ async function ask(path, parameters, signal) {
   }
   const body = await response.json().catch(() => null);
   if (signal.aborted) throw new DOMException("superseded", "AbortError");
-  if (!response.ok) throw new SourceError(body?.message ?? `The server answered with status ${response.status} to ${path}.`);
+  if (!response.ok) {
+    const words = body?.message ? `The server says: ${body.message}` : `The server answered with status ${response.status}.`;
+    throw new SourceError(words, response.status >= 500);
+  }
   if (body === null) throw new SourceError(`The server's answer to ${path} cannot be read.`);
   return body;
 }

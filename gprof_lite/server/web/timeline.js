@@ -24,30 +24,33 @@ class Timeline {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
   }
 
-  /** timeline: {startTime (s), samples[], durationDelta (s)} of the render answer. */
-  show({ startTime, samples, durationDelta }, unit) {
+  /**
+   * timeline: {startTime (s), samples[], durationDelta (s)} of the render answer. busy: for nanoseconds, which per second
+   * are a number of things busy at once, what those things are ("CPUs busy").
+   */
+  show({ startTime, samples, durationDelta }, unit, busy) {
     this.from = startTime;
     this.step = durationDelta;
     this.samples = samples;
     this.unit = unit;
+    this.busy = busy;
     const end = startTime + samples.length * durationDelta;
     for (const [element, at] of [[this.start, startTime], [this.end, end]]) {
       element.textContent = wordTime(at);
       element.dateTime = new Date(at * 1000).toISOString();
     }
-    this.canvas.ariaLabel = `Over time: ${this.#peak()}`;
+    this.canvas.ariaLabel = `Over time. ${this.#peak()}`;
     this.#sayPeak();
     this.#draw();
   }
 
   #peak() {
-    return `peak ${this.#rate(this.samples.reduce((most, sample) => Math.max(most, sample), 0))}`;
+    return this.#rate(this.samples.reduce((most, sample) => Math.max(most, sample), 0), "peak ");
   }
 
-  /** Time per time is a number of things busy at once; other units are a weight per step. */
-  #rate(sample) {
-    if (this.unit === "nanoseconds") return `${Wording.significant(sample / (this.step * 1e9))} busy on average`;
-    return `${Wording.weight(sample, this.unit)} in ${this.step} s`;
+  #rate(sample, what = "") {
+    if (this.unit === "nanoseconds") return `${this.busy}: ${what}${Wording.significant(sample / (this.step * 1e9))}`;
+    return `${what}${Wording.weight(sample, this.unit)} in ${this.step} s`;
   }
 
   #sayPeak() {
@@ -99,7 +102,7 @@ class Timeline {
     const place = this.#place(event);
     if (this.began === undefined) {
       const index = Math.min(this.samples.length - 1, Math.floor((this.#time(place) - this.from) / this.step));
-      this.hint.textContent = `${wordTime(this.from + index * this.step)}: ${this.#rate(this.samples[index])}`;
+      this.hint.textContent = `${wordTime(this.from + index * this.step)} · ${this.#rate(this.samples[index])}`;
       return;
     }
     const [left, right] = [Math.min(place, this.began), Math.max(place, this.began)];
