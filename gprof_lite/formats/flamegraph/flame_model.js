@@ -205,7 +205,7 @@ function hashOf(name) {
 function parseSearch(text) {
   if (!text.trim()) return null;
   const [, expression] = text.match(/^\/(.+?)\/?$/) ?? [];
-  if (expression === undefined || text === "//") {
+  if (expression === undefined || expression === "/") {
     const part = text.trim().toLowerCase();
     return { test: (name) => name.toLowerCase().includes(part) };
   }
