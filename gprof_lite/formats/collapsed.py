@@ -17,7 +17,7 @@ from typing import Any, Final
 from gprof_lite.errors import FormatError
 from gprof_lite.formats.document import losses_document, parse_losses, read_texts, read_whole
 from gprof_lite.model.frame import Frame, Stack, clean_frame
-from gprof_lite.model.losses import Losses, LossCounter
+from gprof_lite.model.losses import LossCounter, Losses
 from gprof_lite.model.profile import Profile, SampleType, Window
 
 BAD_LINES: Final = "bad_lines"
