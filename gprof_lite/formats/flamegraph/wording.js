@@ -41,9 +41,9 @@ const Wording = {
   },
 
   percent(part, whole) {
-    if (!whole) return "0 %";
+    if (!whole || !part) return "0 %";
     const share = (100 * part) / whole;
-    if (part > 0 && share < 0.01) return "< 0.01 %";
+    if (share < 0.01) return "< 0.01 %";
     return `${share.toFixed(share < 10 ? 2 : 1)} %`;
   },
 
