@@ -102,6 +102,7 @@ class PprofProfile:
         duration_ns: 0 when not given.
         comments: free text.
         n_bytes: size of what was read, decompressed; 0 for one that was not read.
+        n_unusable_samples: left out by the reader: their number of values is not that of ``sample_types``.
     """
 
     sample_types: tuple[ValueType, ...]
@@ -112,3 +113,4 @@ class PprofProfile:
     duration_ns: int = 0
     comments: tuple[str, ...] = ()
     n_bytes: int = 0
+    n_unusable_samples: int = 0

@@ -131,15 +131,20 @@ class _Reader:
     def read(self, n_bytes: int) -> PprofProfile:
         message = self._message
         sample_types = tuple(self._value_type(kind) for kind in message.sample_type)
+        n_types = len(sample_types)
+        # What a sample with more or fewer values means cannot be known. A real Pyroscope takes the profile and leaves
+        # such samples out (recorded: "push two values one type" answers 200 and adds nothing to the service).
+        samples = tuple(self._sample(sample) for sample in message.sample if len(sample.value) == n_types)
         return PprofProfile(
             sample_types=sample_types,
-            samples=tuple(self._sample(sample, len(sample_types)) for sample in message.sample),
+            samples=samples,
             period=message.period,
             period_type=self._value_type(message.period_type),
             time_ns=message.time_nanos,
             duration_ns=message.duration_nanos,
             comments=tuple(map(self._string, message.comment)),
             n_bytes=n_bytes,
+            n_unusable_samples=len(message.sample) - len(samples),
         )
 
     def _string(self, index: int) -> str:
@@ -165,13 +170,9 @@ class _Reader:
         module = self._modules.get(location.mapping_id, "").rpartition("/")[2]
         return clean_frame(f"[{module}]") if module else UNKNOWN
 
-    def _sample(self, sample: Any, n_values: int) -> PprofSample:
-        # More values than types are taken by Pyroscope too; fewer leave nothing to say.
-        values = tuple(sample.value)[:n_values]
-        if len(values) != n_values:
-            raise FormatError(SOURCE, f"a sample has {len(values)} values for {n_values} sample types")
+    def _sample(self, sample: Any) -> PprofSample:
         labels = tuple([self._label(label) for label in sample.label])
-        return PprofSample(self._stack(sample.location_id[::-1]), values, labels)
+        return PprofSample(self._stack(sample.location_id[::-1]), tuple(sample.value), labels)
 
     def _label(self, label: Any) -> tuple[str, str | int]:
         return self._string(label.key), self._string(label.str) if label.str else label.num

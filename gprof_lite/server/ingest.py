@@ -7,15 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
-from werkzeug.sansio.multipart import Data, Field, File, MultipartDecoder, NeedData
+from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder
 
 from gprof_lite.model.losses import Losses
 from gprof_lite.server.folded import parse_folded
 from gprof_lite.server.ingest_name import IngestName, parse_name
 from gprof_lite.server.moment import parse_moment
 from gprof_lite.server.pprof_profiles import PprofSource, read_pprof
-from gprof_lite.server.refusal import Refusal, invalid
+from gprof_lite.server.refusal import invalid
 from gprof_lite.server.store import NewProfile
 
 DEFAULT_SAMPLE_RATE_HZ: Final = 100
@@ -122,20 +123,21 @@ def _display_names(config: bytes | None) -> dict[str, str]:
 
 def _split_parts(body: bytes, boundary: str) -> dict[str, bytes]:
     """The fields of a multipart form by name; of two with one name, the last."""
+    if not boundary:
+        raise invalid("the multipart form names no boundary")
     decoder = MultipartDecoder(boundary.encode(errors="replace"), len(body) + 1, max_parts=_MAX_PARTS)
     parts: dict[str, bytearray] = {}
     current = bytearray()
     try:
         decoder.receive_data(body)
         decoder.receive_data(None)
-        while not isinstance(event := decoder.next_event(), NeedData):
+        while not isinstance(event := decoder.next_event(), Epilogue):
             if isinstance(event, (Field, File)):
                 current = parts[event.name] = bytearray()
             elif isinstance(event, Data):
                 current += event.data
-            elif not boundary or decoder.complete:
-                break
-    except (ValueError, Refusal) as exc:
+    # AttributeError: werkzeug takes for granted that a line break follows the headers of a part.
+    except (ValueError, AttributeError, RequestEntityTooLarge) as exc:
         raise invalid(f"the multipart form cannot be read: {exc}") from exc
     return {name: bytes(content) for name, content in parts.items()}
 

@@ -127,7 +127,8 @@ class Interner:
         )
         self._n_new_bytes += sum(map(len, names)) * 2 + _FRAME_ROW_BYTES * len(names)
         rows = self._connection.execute(
-            "SELECT frames.name, frames.id FROM json_each(?) JOIN frames ON frames.generation = ? AND frames.name = value",
+            "SELECT frames.name, frames.id FROM json_each(?) JOIN frames "
+            "ON frames.generation = ? AND frames.name = value",
             (json.dumps(sorted(names)), generation),
         )
         return dict(rows)

@@ -63,9 +63,10 @@ def read_pprof(source: PprofSource) -> PprofResult:
         pprof = decode_pprof(plain, max_bytes=MAX_PROFILE_BYTES)
     except FormatError as exc:
         raise invalid(f"the profile cannot be read: {exc.reason}") from exc
-    if len(pprof.samples) > MAX_STACKS:
+    n_samples = len(pprof.samples) + pprof.n_unusable_samples
+    if n_samples > MAX_STACKS:
         raise invalid(
-            f"the profile exceeds the samples count limit (actual: {len(pprof.samples)}, limit: {MAX_STACKS}); split it"
+            f"the profile exceeds the samples count limit (actual: {n_samples}, limit: {MAX_STACKS}); split it"
         )
     return _file_profiles(pprof, source)
 
@@ -75,6 +76,7 @@ def _file_profiles(pprof: PprofProfile, source: PprofSource) -> PprofResult:
     is_dated = pprof.time_ns >= _EARLIEST_NS
     time_ns = pprof.time_ns if is_dated else source.fallback_time_ns
     losses = LossCounter()
+    losses.count("unusable_samples", pprof.n_unusable_samples)
     profiles = []
     for sample_labels, columns in _by_labels(pprof, losses).items():
         all_labels = _join_labels(metric, labels, sample_labels)
