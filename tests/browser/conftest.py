@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 from gprof_lite.formats.flamegraph import render_flamegraph
 from gprof_lite.model.frame import Stack
@@ -25,6 +25,7 @@ CHROMIUM_FLAGS = (
     "--disable-sync",
 )
 ROW_HEIGHT = 20  # of flame_canvas.js
+PATIENCE_MS = 15_000  # guards against hangs; nothing takes that long
 WIDE = {"width": 1280, "height": 800}
 
 
@@ -38,6 +39,7 @@ def browser() -> Iterator[Browser]:
         running = playwright.chromium.launch(
             executable_path=chromium, args=list(CHROMIUM_FLAGS), chromium_sandbox=False
         )
+        expect.set_options(timeout=PATIENCE_MS)
         yield running
         running.close()
 
@@ -124,7 +126,7 @@ def contexts(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
 
     def open_context(**options: Any) -> BrowserContext:
         context = browser.new_context(**{"viewport": WIDE, "color_scheme": "light", "locale": "en-US"} | options)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE_MS)
         opened.append(context)
         return context
 
@@ -163,6 +165,21 @@ def open_file(contexts: Callable[..., BrowserContext], tmp_path: Path) -> Callab
         page = context.new_page()
         seen = watch(page)
         page.goto(file.as_uri())
+        return Graph(page, seen)
+
+    return open_graph
+
+
+@pytest.fixture
+def open_url(contexts: Callable[..., BrowserContext]) -> Callable[..., Graph]:
+    """Opens an address of this host; ``clock=True`` for a page whose timers the test moves (``page.clock``)."""
+
+    def open_graph(url: str, *, clock: bool = False, **options: Any) -> Graph:
+        page = contexts(**options).new_page()
+        if clock:
+            page.clock.install()
+        seen = watch(page)
+        page.goto(url)
         return Graph(page, seen)
 
     return open_graph

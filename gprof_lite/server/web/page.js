@@ -122,8 +122,8 @@ class Page {
   async #loadSeries(signal) {
     const series = await ProfileSource.series(this.wanted, signal);
     this.#offer(series);
-    if (!series.length) return this.#sayEmpty();
     const type = this.part.type.value;
+    if (!type || !series.length) return this.#sayEmpty();
     const answer = await ProfileSource.profile({ ...this.wanted, type }, signal);
     return this.#show(answer, type);
   }
