@@ -28,6 +28,9 @@ from urllib.parse import urlsplit
 from gprof_lite.errors import ConfigError
 
 T = TypeVar("T")
+
+# Options dataclass -> its filled instance, as ``gprof_lite.cli.options`` makes it.
+OptionValues = Mapping[type, Any]
 _METADATA_KEY: Final = "gprof_lite.setting"
 _UNIT_SUFFIX: Final = re.compile(r"_(s|ms|hz|bytes|pages)$")
 
@@ -76,6 +79,12 @@ def setting(
 def key_of(field_name: str) -> str:
     """The name the operator knows a field by: without the unit at its end."""
     return _UNIT_SUFFIX.sub("", field_name)
+
+
+def options_of(values: OptionValues, options_class: type[T]) -> T:
+    """The instance of one options dataclass; its defaults when the command did not take it."""
+    found: T = values[options_class] if options_class in values else options_class()
+    return found
 
 
 def settings_of(options_class: type) -> Mapping[str, Setting]:

@@ -27,6 +27,9 @@ class ServiceNames(Protocol):
     def name_of(self, pid: int, comm: str) -> str:
         """The service of a process, or its comm when nothing better is known."""
 
+    def forget_ended(self) -> None:
+        """Called once a window, after naming: processes that ended long ago need no name any more."""
+
 
 class _Gathering:
     """Weights per service in the making, nanoseconds."""

@@ -68,11 +68,18 @@ class WindowSession:
         self._on_tick = on_tick
         self._last_end_ns = 0
 
-    def run(self, duration_s: float, seal_within_s: float) -> SealedWindow:
-        """Observe for ``duration_s`` or until the stop, then seal within ``seal_within_s``."""
+    def run(
+        self, duration_s: float, seal_within_s: float, on_seal: Callable[[], None] = lambda: None
+    ) -> SealedWindow:
+        """Observe for ``duration_s`` or until the stop, then seal within ``seal_within_s``.
+
+        ``on_seal`` is called between the two.
+        """
         window = self._observe(duration_s)
+        on_seal()
         reports = self._seal(window, Deadline.after(seal_within_s, self._clock))
         profiles = combine(reports, window, self._host, self._services)
+        self._services.forget_ended()
         return SealedWindow(window, profiles, Coverage(tuple(report.coverage for report in reports)))
 
     def _observe(self, duration_s: float) -> Window:

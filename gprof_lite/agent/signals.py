@@ -1,4 +1,4 @@
-"""Signals become a stop request, for as long as a context lasts."""
+"""Signals become stop requests, for as long as a context lasts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @contextmanager
-def stop_on_signals(stop: StopToken) -> Iterator[None]:
-    """SIGTERM, SIGINT and SIGHUP set the token; the handlers that were there before come back at the end.
+def stop_on_signals(stop: StopToken, abort: StopToken) -> Iterator[None]:
+    """The first SIGTERM, SIGINT or SIGHUP sets ``stop``, the second one sets ``abort`` too.
 
-    Must be entered on the main thread (Python's rule for signal handlers). A second SIGINT does nothing more: the stop
-    budget bounds how long a stop may take, and ``kill -9`` is safe at any time.
+    The handlers that were there before come back at the end. Must be entered on the main thread (Python's rule for
+    signal handlers).
     """
 
     def request_stop(number: int, frame: FrameType | None) -> None:
+        if stop.is_set:
+            abort.set()
         stop.set()
 
     previous = {number: signal.signal(number, request_stop) for number in STOP_SIGNALS}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-OptionValues = Mapping[type, Any]
+from gprof_lite.config import OptionValues
 
 
 @dataclass(frozen=True, slots=True)

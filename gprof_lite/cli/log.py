@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from gprof_lite.cli.command import OptionValues
-from gprof_lite.config import one_of, setting
+from gprof_lite.config import OptionValues, one_of, options_of, setting
 
 # What logging itself puts on a record; everything else on it came in by `extra`.
 _OWN_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -59,7 +58,7 @@ class JsonFormatter(logging.Formatter):
 
 def configure_logging(options: OptionValues) -> None:
     """Send this package's logs to stderr as the options say."""
-    chosen = options.get(LogOptions, LogOptions())
+    chosen = options_of(options, LogOptions)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if chosen.log_format == "json" else TextFormatter())
     root = logging.getLogger()

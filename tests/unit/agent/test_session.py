@@ -42,6 +42,9 @@ class Services:
     def name_of(self, pid: int, comm: str) -> str:
         return comm
 
+    def forget_ended(self) -> None:
+        pass
+
 
 class ScriptedProfiler:
     """Reports what it was given; counts what it was asked."""

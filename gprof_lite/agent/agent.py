@@ -1,0 +1,125 @@
+"""The agent: windows one after the other, each spooled before anything else happens to it, until told to stop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from gprof_lite.agent.embedded_server import open_embedded_server
+from gprof_lite.agent.health import AgentHealth, HealthMeter
+from gprof_lite.agent.observation import Observation, open_observation
+from gprof_lite.agent.session import SealedWindow
+from gprof_lite.clock import Clock, Deadline
+from gprof_lite.config import OptionValues, duration_s, options_of, path, setting, yes_or_no
+from gprof_lite.delivery.delivery import Delivery, DeliveryOptions, DeliveryStatistics, open_delivery
+from gprof_lite.stop import StopToken
+from gprof_lite.supervise.instance_lock import InstanceLock
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOptions:
+    """What `run` takes beside what every part takes."""
+
+    window_s: float = setting(60.0, read=duration_s(1.0, 3600.0), help="length of a window", metavar="DURATION")
+    embedded_server: bool = setting(
+        False, read=yes_or_no(), help="also run the embedded server, listening where --server points"
+    )
+    stop_budget_s: float = setting(
+        15.0, read=duration_s(1.0, 300.0), help="time to seal, spool and send the last window when told to stop"
+    )
+    lock_file: Path = setting(
+        Path("/run/gprof-lite.lock"), read=path(), help="held while the agent runs, one at a time; holds its pid"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSummary:
+    """What the agent says of a window when it is in the spool."""
+
+    sealed: SealedWindow
+    health: AgentHealth
+    delivery: DeliveryStatistics
+
+
+class Agent:
+    """Runs until ``stop`` is set. Owns every part through one ExitStack.
+
+    Args:
+        report: gets a summary of each window.
+        on_server: gets the URL of the embedded server when it answers.
+    """
+
+    def __init__(
+        self,
+        options: OptionValues,
+        clock: Clock,
+        stop: StopToken,
+        abort: StopToken,
+        report: Callable[[WindowSummary], None],
+        on_server: Callable[[str], None],
+    ) -> None:
+        self._options = options
+        self._own = options_of(options, AgentOptions)
+        self._clock = clock
+        self._stop = stop
+        self._abort = abort
+        self._report = report
+        self._on_server = on_server
+
+    def run(self) -> None:
+        """Observe and deliver, window by window.
+
+        Raises:
+            PrerequisiteError: something without which nothing can be observed is missing, or an agent runs already.
+            SpoolError: the spool cannot be used.
+        """
+        with ExitStack() as parts:
+            parts.enter_context(InstanceLock(self._own.lock_file))
+            observation = parts.enter_context(
+                open_observation(
+                    self._options, window_s=self._own.window_s, clock=self._clock, stop=self._stop, abort=self._abort
+                )
+            )
+            delivery_options = options_of(self._options, DeliveryOptions)
+            if self._own.embedded_server:
+                server = open_embedded_server(delivery_options.server, self._options, observation.warden, self._abort)
+                self._on_server(parts.enter_context(server))
+            delivery = parts.enter_context(open_delivery(delivery_options, observation.host, self._clock))
+            meter = HealthMeter(self._clock)
+            while not self._stop.is_set:
+                self._run_window(observation, delivery, meter)
+            delivery.flush(Deadline.after(self._own.stop_budget_s, self._clock), self._abort)
+
+    def _run_window(self, observation: Observation, delivery: Delivery, meter: HealthMeter) -> None:
+        sealed = observation.session.run(self._own.window_s, self._own.stop_budget_s)
+        for profile in sealed.profiles:
+            delivery.put(profile)
+        summary = WindowSummary(sealed, meter.read(sealed.coverage), delivery.statistics())
+        _log(summary)
+        self._report(summary)
+
+
+def _log(summary: WindowSummary) -> None:
+    """One canonical line per window, with its totals."""
+    health = summary.health
+    logger.info(
+        "window sealed",
+        extra={
+            "duration_s": round(summary.sealed.window.duration_s, 3),
+            "n_profiles": len(summary.sealed.profiles),
+            "cpu_s": round(sum(profile.total for profile in summary.sealed.profiles) / 1e9, 3),
+            "sources": {source.source: source.state.value for source in summary.sealed.coverage.sources},
+            "losses": dict(summary.sealed.coverage.losses.counts),
+            "rss_mb": round(health.usage.rss_bytes / 1e6, 1),
+            "cpu_percent": round(health.cpu_percent, 2),
+            "n_descriptors": health.usage.n_descriptors,
+            "n_threads": health.usage.n_threads,
+            "n_children": health.usage.n_children,
+            "n_windows": health.n_windows,
+        },
+    )

@@ -1,0 +1,82 @@
+"""The parts that observe: scratch directory, warden, profilers, session. Shared by ``record`` and ``run``."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gprof_lite.agent.session import WindowSession
+from gprof_lite.clock import Clock
+from gprof_lite.config import OptionValues, options_of, path, setting, some_text
+from gprof_lite.host.facts import read_host_facts
+from gprof_lite.host.service import ServiceDirectory
+from gprof_lite.profilers.catalog import CATALOG
+from gprof_lite.profilers.contract import ProfilerContext, SamplingOptions
+from gprof_lite.stop import StopToken
+from gprof_lite.supervise.warden_client import Warden
+from gprof_lite.supervise.workdir import WorkDirectory
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationOptions:
+    """What `record` and `run` share beside the profilers' own options."""
+
+    host: str | None = setting(None, read=some_text(), help="host label of all profiles [this host's name]")
+    scratch_directory: Path | None = setting(
+        None, read=path(), help="where profilers write while they run; removed at the end [gprof-lite in TMPDIR or /tmp]"
+    )
+
+    @property
+    def scratch_root(self) -> Path:
+        return self.scratch_directory or Path(tempfile.gettempdir()) / "gprof-lite"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The running parts. ``warden`` may start further children for the same lifetime."""
+
+    session: WindowSession
+    warden: Warden
+    host: str
+
+
+@contextmanager
+def open_observation(
+    options: OptionValues,
+    *,
+    window_s: float,
+    clock: Clock,
+    stop: StopToken,
+    abort: StopToken,
+    on_tick: Callable[[float], None] = lambda elapsed_s: None,
+) -> Iterator[Observation]:
+    """Start every profiler of the catalog; end and remove everything when the context ends.
+
+    Args:
+        window_s: planned length of a window, for profilers that plan with it.
+        stop: ends the window that is being observed; the profilers still seal it.
+        abort: ends whatever a profiler is doing at once; the window may be lost.
+
+    Raises:
+        PrerequisiteError: something without which nothing can be observed is missing.
+    """
+    chosen = options_of(options, ObservationOptions)
+    host = chosen.host or read_host_facts().hostname
+    with ExitStack() as parts:
+        work = parts.enter_context(WorkDirectory(chosen.scratch_root))
+        warden = parts.enter_context(Warden())
+        context = ProfilerContext(
+            warden=warden,
+            stop=abort,
+            clock=clock,
+            work=work,
+            sampling=options_of(options, SamplingOptions),
+            window_s=window_s,
+            options=options,
+        )
+        profilers = [parts.enter_context(entry.make(context)) for entry in CATALOG]
+        session = WindowSession(profilers, ServiceDirectory(), host, clock, stop, on_tick)
+        yield Observation(session, warden, host)

@@ -1,0 +1,72 @@
+"""``gprof-lite record``: one window of the host into a directory, and a summary on screen."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Final
+
+from gprof_lite.agent.observation import ObservationOptions
+from gprof_lite.agent.recording import RecordOptions, record
+from gprof_lite.agent.signals import stop_on_signals
+from gprof_lite.agent.summary import summarize
+from gprof_lite.cli.command import Command
+from gprof_lite.cli.log import LogOptions
+from gprof_lite.cli.progress import ProgressLine
+from gprof_lite.cli.report import format_report
+from gprof_lite.clock import SystemClock
+from gprof_lite.config import OptionValues, options_of
+from gprof_lite.profilers.catalog import CATALOG
+from gprof_lite.profilers.contract import SamplingOptions
+from gprof_lite.stop import StopToken
+
+EXAMPLES: Final = """\
+examples:
+  sudo gprof-lite record                       ten seconds of the whole host
+  sudo gprof-lite record -d 30 -F 199 -o out   30 s at 199 samples per second and CPU, into out/
+  gprof-lite record --pid 4711 --pid 4712      two processes (your own need no root)
+
+writes flamegraph.html (open it in a browser), cpu.collapsed, cpu.pb.gz (pprof) and summary.json.
+"""
+EXIT_NOTHING_SEEN: Final = 3
+
+
+def run(options: OptionValues) -> int:
+    """Record, show what was found, return 0; 3 when no source could observe anything."""
+    own = options_of(options, RecordOptions)
+    sampling = options_of(options, SamplingOptions)
+    with ProgressLine(sys.stderr) as progress, StopToken() as stop, StopToken() as abort, stop_on_signals(stop, abort):
+        what = f"{len(sampling.pid)} processes" if sampling.pid else "the whole host"
+        progress.show(f"starting to record {what} at {sampling.frequency_hz} Hz")
+        recording = record(
+            options,
+            clock=SystemClock(),
+            stop=stop,
+            abort=abort,
+            on_tick=lambda elapsed_s: progress.show(f"recording {what}: {elapsed_s:.0f} of {own.duration_s:g} s"),
+            on_seal=lambda: progress.show("reading and merging what was recorded"),
+        )
+    document = summarize(recording.sealed, recording.health)
+    if own.json:
+        print(json.dumps(document, indent=2))
+    else:
+        print(format_report(document, recording.directory))
+    failed = all(source.state.value == "failed" for source in recording.sealed.coverage.sources)
+    return EXIT_NOTHING_SEEN if failed else 0
+
+
+COMMAND: Final = Command(
+    name="record",
+    summary="record the CPU time of the whole host, or of some processes, into files",
+    description="Record where CPU time goes, for one window. Needs no server. Ctrl-C ends the window early and keeps "
+    "what there is.",
+    examples=EXAMPLES,
+    option_classes=(
+        RecordOptions,
+        SamplingOptions,
+        *(entry.options_class for entry in CATALOG),
+        ObservationOptions,
+        LogOptions,
+    ),
+    run=run,
+)
