@@ -26,6 +26,7 @@ CHROMIUM_FLAGS = (
 )
 ROW_HEIGHT = 20  # of flame_canvas.js
 PATIENCE_MS = 15_000  # guards against hangs; nothing takes that long
+SERIOUS = ("error", "warning", "assert")  # types of console messages
 WIDE = {"width": 1280, "height": 800}
 
 
@@ -139,7 +140,7 @@ def watch(page: Page) -> Seen:
     """Note what the page asks for and complains of, from now on."""
     seen = Seen()
     page.on("request", lambda request: seen.requests.append(request.url))
-    page.on("console", lambda message: seen.complaints.append(message.text) if message.type != "log" else None)
+    page.on("console", lambda message: seen.complaints.append(message.text) if message.type in SERIOUS else None)
     page.on("pageerror", lambda error: seen.complaints.append(str(error)))
     page.on("dialog", lambda dialog: (seen.complaints.append(dialog.message), dialog.dismiss()))
     return seen
