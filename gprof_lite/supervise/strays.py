@@ -1,0 +1,121 @@
+"""Descendants that no warden looks after any more, found by a mark in their environment.
+
+Every child is started with ``GPROF_LITE_SUPERVISED_BY`` in its environment, and what it forks inherits it, through any
+number of double forks and sessions. Two situations need it: the warden was killed, so that orphans come to the agent,
+which may have other children that it must not touch; and agent and warden were killed together, so that orphans went
+to init and the next agent is to find them. A process that wipes its environment cannot be found so; its cgroup leaf
+tells, where there are leaves.
+
+Source: proc_pid_environ(5): the environment as it was at exec.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from gprof_lite.supervise.child_result import ExitReport
+from gprof_lite.supervise.proc_stat import ProcStat, pid_namespace, read_children, read_stat
+
+VARIABLE: Final = "GPROF_LITE_SUPERVISED_BY"
+_POLL_S: Final = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Which agent a process belongs to: a pid counts only with its namespace and the start time."""
+
+    pid_namespace: int
+    pid: int
+    start_time_ticks: int
+
+    @classmethod
+    def of_this_process(cls) -> Mark:
+        me = read_stat(os.getpid())
+        if me is None:
+            raise RuntimeError("/proc is not mounted")
+        return cls(pid_namespace(), me.pid, me.start_time_ticks)
+
+    @classmethod
+    def parse(cls, text: str) -> Mark | None:
+        parts = text.split("-")
+        if len(parts) != 3 or not all(part.isdecimal() for part in parts):
+            return None
+        return cls(*map(int, parts))
+
+    def __str__(self) -> str:
+        return f"{self.pid_namespace}-{self.pid}-{self.start_time_ticks}"
+
+    def is_agent_dead(self) -> bool:
+        """Whether the agent is known to be dead. Of another namespace nothing is known."""
+        if self.pid_namespace != pid_namespace():
+            return False
+        agent = read_stat(self.pid)
+        return agent is None or agent.start_time_ticks != self.start_time_ticks or agent.state in "ZX"
+
+
+def read_mark(pid: int) -> Mark | None:
+    """The mark of a process, or None when it has none or is not ours to read."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            variables = file.read().split(b"\0")
+    except OSError:
+        return None
+    name = VARIABLE.encode() + b"="
+    found = next((variable for variable in variables if variable.startswith(name)), None)
+    return None if found is None else Mark.parse(found[len(name) :].decode("ascii", errors="replace"))
+
+
+def kill_orphans(mark: Mark, dead_warden_pid: int, within_s: float) -> dict[int, ExitReport]:
+    """Kill and reap the orphans that a dead warden left to this process, its children among them. By pid, their ends.
+
+    The warden led a session of its own, so what is in that session came from it, zombies too.
+    """
+    ends: dict[int, ExitReport] = {}
+    give_up_at = time.monotonic() + within_s
+    while orphans := [pid for pid in read_children() if _is_orphan(read_stat(pid), mark, dead_warden_pid)]:
+        for pid in orphans:
+            os.kill(pid, signal.SIGKILL)  # our own child, unreaped: the pid is its own
+            reaped, status, usage = os.wait4(pid, os.WNOHANG)
+            if reaped:
+                ends[pid] = ExitReport(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+        if time.monotonic() > give_up_at:
+            break
+        time.sleep(_POLL_S)
+    return ends
+
+
+def _is_orphan(stat: ProcStat | None, mark: Mark, dead_warden_pid: int) -> bool:
+    if stat is None or stat.pid == dead_warden_pid:
+        return False
+    return stat.session == dead_warden_pid or read_mark(stat.pid) == mark
+
+
+def kill_of_dead_agents() -> int:
+    """Kill, anywhere on the host, what bears the mark of an agent that is dead. Return how many there were."""
+    n_killed = 0
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdecimal()):
+        mark = read_mark(pid)
+        if mark is not None and pid != os.getpid() and mark.is_agent_dead():
+            n_killed += _kill_if_still(pid, mark)
+    return n_killed
+
+
+def _kill_if_still(pid: int, mark: Mark) -> int:
+    """Kill the process if it still bears the mark once we hold on to it: the pid may be another's by now."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return 0
+    try:
+        if read_mark(pid) != mark:
+            return 0
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        return 1
+    except (ProcessLookupError, PermissionError):
+        return 0
+    finally:
+        os.close(pidfd)
