@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import urllib.request
 import uuid
@@ -203,15 +204,19 @@ def test_dragging_over_the_timeline_chooses_a_part(served: Served, open_page: Op
     assert graph.page.locator("#from").input_value() != ""
 
 
-def test_timeline_tells_how_many_cpus_were_busy(served: Served, open_page: Open) -> None:
-    # GIVEN 30 s of CPU in one step of 15 s
+def test_timeline_tells_the_weight_of_a_bar(served: Served, open_page: Open) -> None:
+    # GIVEN one profile
     served.push("shop", {("shop", "main"): 30 * SECOND})
+    graph = open_page("?from=now-5m")
+    hint = graph.page.locator(".timeline-hint")
+    expect(hint).to_contain_text("highest bar 30 s")
 
-    # WHEN the page is opened
-    graph = open_page("?from=now-15m")
+    # WHEN the pointer is where there is nothing
+    box = graph.page.locator(".timeline-box").bounding_box()
+    graph.page.mouse.move(box["x"] + 5, box["y"] + 20)
 
-    # THEN the peak is two CPUs
-    expect(graph.page.locator(".timeline-hint")).to_contain_text("CPUs busy: peak 2")
+    # THEN that is said, with its time
+    expect(hint).to_have_text(re.compile(r"\d\d:\d\d:\d\d · 0 s"))
 
 
 def test_range_that_ends_before_it_begins(served: Served, open_page: Open) -> None:

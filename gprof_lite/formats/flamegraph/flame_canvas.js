@@ -143,8 +143,10 @@ class FlameCanvas {
       if (left >= width) break;
       const right = left + model.total[node] * scale;
       if (right <= drawnTo) continue;
-      this.#drawNode(node, Math.max(left, 0), Math.min(right, width), top, false);
-      drawnTo = right - left < 1 ? Math.floor(left) + 1 : right;
+      // A node thinner than a pixel gets that pixel whole: half transparent ones would fade where most nodes are.
+      const isThin = right - left < 1;
+      drawnTo = isThin ? Math.floor(left) + 1 : right;
+      this.#drawNode(node, isThin ? drawnTo - 1 : Math.max(left, 0), Math.min(drawnTo, width), top, false);
     }
   }
 

@@ -150,7 +150,7 @@ class Page {
     part.summary.hidden = part.flame.hidden = false;
     this.viewer.show({ ...flamebearer, unit, sampleType: type });
     part.timeline.hidden = !timeline?.samples?.length;
-    if (!part.timeline.hidden) this.timeline.show(timeline, unit, type.startsWith("process_cpu:") ? "CPUs busy" : "threads at once");
+    if (!part.timeline.hidden) this.timeline.show(timeline, unit);
     const who = this.wanted.service || "all services";
     part.headline.replaceChildren(
       make("strong", { textContent: Wording.weight(flamebearer.numTicks, unit) }),

@@ -24,16 +24,12 @@ class Timeline {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
   }
 
-  /**
-   * timeline: {startTime (s), samples[], durationDelta (s)} of the render answer. busy: for nanoseconds, which per second
-   * are a number of things busy at once, what those things are ("CPUs busy").
-   */
-  show({ startTime, samples, durationDelta }, unit, busy) {
+  /** timeline: {startTime (s), samples[], durationDelta (s)} of the render answer. */
+  show({ startTime, samples, durationDelta }, unit) {
     this.from = startTime;
     this.step = durationDelta;
     this.samples = samples;
     this.unit = unit;
-    this.busy = busy;
     const end = startTime + samples.length * durationDelta;
     for (const [element, at] of [[this.start, startTime], [this.end, end]]) {
       element.textContent = wordTime(at);
@@ -44,13 +40,10 @@ class Timeline {
     this.#draw();
   }
 
+  /** In the unit of the profile, not per second: a profile counts where it begins, and may be longer than a step. */
   #peak() {
-    return this.#rate(this.samples.reduce((most, sample) => Math.max(most, sample), 0), "peak ");
-  }
-
-  #rate(sample, what = "") {
-    if (this.unit === "nanoseconds") return `${this.busy}: ${what}${Wording.significant(sample / (this.step * 1e9))}`;
-    return `${what}${Wording.weight(sample, this.unit)} in ${this.step} s`;
+    const most = this.samples.reduce((sofar, sample) => Math.max(sofar, sample), 0);
+    return `highest bar ${Wording.weight(most, this.unit)}`;
   }
 
   #sayPeak() {
@@ -102,7 +95,7 @@ class Timeline {
     const place = this.#place(event);
     if (this.began === undefined) {
       const index = Math.min(this.samples.length - 1, Math.floor((this.#time(place) - this.from) / this.step));
-      this.hint.textContent = `${wordTime(this.from + index * this.step)} · ${this.#rate(this.samples[index])}`;
+      this.hint.textContent = `${wordTime(this.from + index * this.step)} · ${Wording.weight(this.samples[index], this.unit)}`;
       return;
     }
     const [left, right] = [Math.min(place, this.began), Math.max(place, this.began)];
