@@ -131,6 +131,15 @@ def read_command_line(pid: int, proc: Path = PROC) -> tuple[str, ...]:
     return tuple(part.decode(errors="replace") for part in text.rstrip(b"\0").split(b"\0")) if text else ()
 
 
+def read_uptime_s(proc: Path = PROC) -> float:
+    """Seconds since boot, on the clock that start times are in (CLOCK_BOOTTIME)."""
+    return float((proc / "uptime").read_text().split()[0])
+
+
+# Every process is busy while it starts. One younger than this is judged as if it were this old.
+YOUNGEST_S: Final = 1.0
+
+
 class CpuMeter:
     """CPU use of every process between two passes, for ranking.
 
@@ -147,7 +156,7 @@ class CpuMeter:
         Args:
             processes: this pass.
             now_s: monotonic time of this pass.
-            since_boot_s: the same instant on the clock that start times are in (CLOCK_BOOTTIME).
+            since_boot_s: ``read_uptime_s`` at the same instant.
         """
         # /proc counts in ticks of 10 ms: over less than that, one tick would look like a whole CPU.
         elapsed_s = max(now_s - self._last_s, 1 / TICKS_PER_S) if self._last_s is not None else None
@@ -155,7 +164,7 @@ class CpuMeter:
         for pid, facts in processes.items():
             before_s = self._last.get(facts.identity)
             if before_s is None or elapsed_s is None:
-                age_s = max(since_boot_s - facts.identity.start_time_ticks / TICKS_PER_S, 1 / TICKS_PER_S)
+                age_s = max(since_boot_s - facts.identity.start_time_ticks / TICKS_PER_S, YOUNGEST_S)
                 shares[pid] = facts.cpu_s / age_s
             else:
                 shares[pid] = max(0.0, facts.cpu_s - before_s) / elapsed_s

@@ -1,0 +1,121 @@
+"""PerfProfiler: on-CPU stacks of every process, kernel included; the clock of all CPU profiles.
+
+One perf record runs all the time (perf_recorder). Sealing a window makes it switch files; the finished file is read
+(perf_fold) while the next window is recorded already.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Final
+
+from gprof_lite.clock import Deadline
+from gprof_lite.config import options_of
+from gprof_lite.errors import PrerequisiteError, TargetGone
+from gprof_lite.host.facts import read_kernel_limits
+from gprof_lite.host.identity import ProcessIdentity
+from gprof_lite.model.coverage import SourceCoverage, SourceState
+from gprof_lite.model.frame import Stack
+from gprof_lite.model.losses import LossCounter, Losses
+from gprof_lite.model.profile import Window
+from gprof_lite.profilers.contract import ProcessProfile, ProfilerContext, SourceReport, SourceRole
+from gprof_lite.profilers.perf_command import find_perf
+from gprof_lite.profilers.perf_event import EventChoice, candidates, choose_event
+from gprof_lite.profilers.perf_fold import Folded, Recording, fold_recording, reduce_recording
+from gprof_lite.profilers.perf_options import PerfOptions
+from gprof_lite.profilers.perf_recorder import PerfRecorder
+from gprof_lite.profilers.perf_targets import PerfTargets
+from gprof_lite.supervise.process import ChildUsage
+
+logger = logging.getLogger(__name__)
+
+NAME: Final = "perf"
+IDLE_PID: Final = 0
+# Of the window. Less than this is not worth the word "degraded".
+TOLERATED_LOSS: Final = 0.01
+
+
+class PerfProfiler:
+    """See the module."""
+
+    name = NAME
+
+    def __init__(self, context: ProfilerContext) -> None:
+        self._context = context
+        self._options = options_of(context.options, PerfOptions)
+        self._perf = ""
+        self._choice = EventChoice(None)
+        self._unavailable = "" if self._options.perf else "switched off"
+        self._targets = PerfTargets(context.sampling.pid)
+        self._recorder: PerfRecorder | None = None
+        self._recordings: list[Recording] = []
+        self._losses = LossCounter()
+        self._owned = ExitStack()
+        self._is_cut = False
+
+    def __enter__(self) -> PerfProfiler:
+        if not self._unavailable:
+            with ExitStack() as opening:
+                self._open(opening)
+                self._owned = opening.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._owned.close()
+
+    def _open(self, opening: ExitStack) -> None:
+        try:
+            self._perf = find_perf()
+        except PrerequisiteError as exc:
+            self._unavailable = f"{exc} (to mend it: {exc.hint})"
+            return
+        events = candidates(self._options.perf_event, self._options.idle)
+        self._choice = choose_event(self._perf, self._context.work.subdirectory("perf-trial"), self._context, events)
+        if self._choice.event is None:
+            self._unavailable = str(self._choice)
+            return
+        self._recorder = opening.enter_context(
+            PerfRecorder(self._perf, self._choice.event, self._targets, self._context, self._options)
+        )
+        logger.info("perf samples", extra={"event": self._choice.event.name, "whole_host": self._targets.is_whole_host})
+
+    # --- while a window runs ---------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Look after perf; make files that it finished early smaller, so that the scratch directory stays small."""
+        if self._recorder is None:
+            return
+        self._recorder.tick()
+        self._take()
+        unreduced = next((number for number, each in enumerate(self._recordings) if not each.is_tried), None)
+        if unreduced is not None:  # one a tick: a piece of 64 MiB takes about a second
+            self._recordings[unreduced] = reduce_recording(self._recordings[unreduced])
+
+    def _take(self) -> None:
+        if self._recorder is None:
+            return
+        self._recordings += self._recorder.take_recordings()
+        while len(self._recordings) > 1 and self._total_bytes() > self._options.perf_scratch_bytes:
+            oldest = self._recordings.pop(0)
+            oldest.path.unlink(missing_ok=True)
+            self._losses.count("dropped_recordings", example=f"{oldest.path.name}: the scratch directory was full")
+
+    def _total_bytes(self) -> int:
+        return sum(each.size_bytes() for each in self._recordings)
+
+    def cut(self) -> None:
+        """Make perf switch files."""
+        self._is_cut = True
+        if self._recorder is not None:
+            self._recorder.switch(Deadline.after(CUT_WITHIN_S, self._context.clock))
+
+    def seal(self, window: Window, deadline: Deadline) -> SourceReport:
+        """Read the files of the window that ends now."""
+        if not self._is_cut:
+            self.cut()
+        self._is_cut = False

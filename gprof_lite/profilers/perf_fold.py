@@ -1,0 +1,95 @@
+"""From one recording of perf to samples per process: reduce, ``perf script``, parse.
+
+Reducing first (formats.perf_data) makes ``perf script`` symbolize each distinct stack once instead of once per sample.
+The text streams through: neither it nor the recording is ever held as a whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gprof_lite.clock import Deadline
+from gprof_lite.errors import FormatError, UnexpectedExit
+from gprof_lite.formats.perf_data import Reduction, reduce_perf_data
+from gprof_lite.formats.perf_script import PerfScriptParser, ScriptStacks
+from gprof_lite.model.losses import LossCounter, Losses
+from gprof_lite.profilers.contract import ProfilerContext
+from gprof_lite.profilers.perf_command import perf_environment, script_argv
+from gprof_lite.supervise.output import Stream, Tail
+from gprof_lite.supervise.process import ChildResult, ChildUsage, start_process_managed
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A finished file of perf's, reduced or as perf left it. ``lost_samples``: what perf itself reports as lost."""
+
+    path: Path
+    is_reduced: bool = False
+    losses: Losses = field(default_factory=Losses)
+
+    def size_bytes(self) -> int:
+        """Its size now; 0 when it is gone."""
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+
+def reduce_recording(recording: Recording) -> Recording:
+    """A smaller recording in its place that says the same. As it was when it cannot be reduced."""
+    destination = recording.path.with_name(recording.path.name + ".reduced")
+    try:
+        reduction = reduce_perf_data(recording.path, destination)
+    except (FormatError, OSError) as exc:
+        destination.unlink(missing_ok=True)
+        counter = LossCounter()
+        counter.add(recording.losses)
+        counter.count("unreduced_recordings", example=str(exc))
+        return Recording(recording.path, False, counter.seal())
+    recording.path.unlink(missing_ok=True)
+    return Recording(destination, True, recording.losses + _losses_of(reduction))
+
+
+def _losses_of(reduction: Reduction) -> Losses:
+    return reduction.losses
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What a recording says. ``error``: why some of it, or all, could not be read; empty otherwise."""
+
+    stacks: ScriptStacks
+    usage: ChildUsage
+    error: str = ""
+
+
+def fold_recording(recording: Recording, perf: str, context: ProfilerContext, deadline: Deadline) -> Folded:
+    """Read a recording by the deadline. What was read until something went wrong is kept."""
+    parser = PerfScriptParser(periods_are_counts=recording.is_reduced)
+    process = start_process_managed(
+        script_argv(perf, recording.path),
+        warden=context.warden,
+        stop=context.stop,
+        name="perf script",
+        environment=perf_environment(recording.path.parent),
+        stdout=Stream(),
+        # Read on the I/O thread all the while: a perf script that waits for us to read its warnings never ends.
+        stderr=Tail(),
+    )
+    with process:
+        for chunk in process.read_chunks(deadline):
+            parser.feed(chunk)
+        process.wait(deadline)
+        child = process.close(deadline)
+    return Folded(parser.finish(), child.usage, _why_incomplete(child, process.stdout_ended))
+
+
+def _why_incomplete(child: ChildResult, read_to_end: bool) -> str:
+    if not read_to_end or child.killed or child.stopped:
+        return "perf script did not end in time and was stopped"
+    if child.returncode != 0:
+        return str(
+            UnexpectedExit(child.argv, f"perf script ended with {child.returncode}", stderr_tail=child.stderr_tail)
+        )
+    return ""
