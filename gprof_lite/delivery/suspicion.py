@@ -1,0 +1,77 @@
+"""Suspicion: is it the payload or the receiver? Pure.
+
+The newest payload goes first, so one that makes the receiver fail each time (a 500 for this one body) would hold up
+all older ones. After some failures in a row another payload is tried for a second opinion: if that one is taken, the
+first one is put off for a while; if it fails too, the receiver is to blame and the order stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Suspicion(Generic[Key]):
+    """Watches the outcomes of attempts, by payload.
+
+    Args:
+        n_failures: failures in a row of one payload before another one is tried.
+        defer_s: how long a payload is put off.
+    """
+
+    def __init__(self, n_failures: int, defer_s: float) -> None:
+        self._n_failures = n_failures
+        self._defer_s = defer_s
+        self._suspect: Key | None = None
+        self._n_in_a_row = 0
+        self._deferred_until_s: dict[Key, float] = {}
+
+    @property
+    def suspect(self) -> Key | None:
+        """The payload that failed last."""
+        return self._suspect
+
+    @property
+    def wants_second_opinion(self) -> bool:
+        return self._n_in_a_row >= self._n_failures
+
+    def failed(self, key: Key) -> None:
+        """An attempt has failed for a reason that may pass."""
+        if key == self._suspect:
+            self._n_in_a_row += 1
+        elif self.wants_second_opinion:
+            self._suspect, self._n_in_a_row = None, 0
+        else:
+            self._suspect, self._n_in_a_row = key, 1
+
+    def succeeded(self, key: Key, now_s: float) -> Key | None:
+        """The receiver has taken, or finally judged, a payload: it works. Return the one that is put off for it."""
+        self._deferred_until_s.pop(key, None)
+        convicted = self._suspect if self.wants_second_opinion and key != self._suspect else None
+        if convicted is not None:
+            self._deferred_until_s[convicted] = now_s + self._defer_s
+        if convicted is not None or key == self._suspect:
+            self._suspect, self._n_in_a_row = None, 0
+        return convicted
+
+    def forgive(self, key: Key) -> None:
+        """Put it off no longer."""
+        self._deferred_until_s.pop(key, None)
+
+    def nobody_else(self) -> None:
+        """There is no other payload to ask: go on with the suspect."""
+        self._suspect, self._n_in_a_row = None, 0
+
+    def to_skip(self, now_s: float) -> frozenset[Key]:
+        """Payloads not to be tried now."""
+        self._deferred_until_s = {key: until_s for key, until_s in self._deferred_until_s.items() if until_s > now_s}
+        skipped = set(self._deferred_until_s)
+        if self.wants_second_opinion and self._suspect is not None:
+            skipped.add(self._suspect)
+        return frozenset(skipped)
+
+    @property
+    def n_deferred(self) -> int:
+        return len(self._deferred_until_s)
