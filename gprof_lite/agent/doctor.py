@@ -17,7 +17,7 @@ import requests
 from gprof_lite.agent.observation import ObservationOptions
 from gprof_lite.clock import Deadline, SystemClock
 from gprof_lite.config import OptionValues, options_of
-from gprof_lite.delivery.options import DeliveryOptions
+from gprof_lite.delivery.delivery import DeliveryOptions
 from gprof_lite.errors import ChildError, GprofLiteError
 from gprof_lite.host.facts import read_host_facts, read_kernel_limits
 from gprof_lite.profilers.contract import ProfilerContext, SamplingOptions

@@ -15,7 +15,7 @@ from gprof_lite.cli.command import Command
 from gprof_lite.cli.log import LogOptions
 from gprof_lite.cli.progress import ProgressLine
 from gprof_lite.config import OptionValues, options_of, setting, yes_or_no
-from gprof_lite.delivery.options import DeliveryOptions
+from gprof_lite.delivery.delivery import DeliveryOptions
 from gprof_lite.profilers.contract import SamplingOptions
 from gprof_lite.profilers.perf_options import PerfOptions
 from gprof_lite.stop import StopToken

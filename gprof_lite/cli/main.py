@@ -16,10 +16,13 @@ from gprof_lite.cli import doctor, record, run, server
 from gprof_lite.cli.command import Command
 from gprof_lite.cli.log import configure_logging
 from gprof_lite.cli.options import EXIT_WRONG_USE, OptionParser, keys_of, process_environment
+from gprof_lite.delivery.sinks.credentials import TOKEN_VARIABLE
 from gprof_lite.errors import ConfigError, GprofLiteError, PrerequisiteError
 from gprof_lite.stop import StopRequested
+from gprof_lite.supervise.strays import VARIABLE as SUPERVISED_BY
 
 COMMANDS: Final[tuple[Command, ...]] = (record.COMMAND, run.COMMAND, server.COMMAND, doctor.COMMAND)
+OTHER_VARIABLES: Final = frozenset({TOKEN_VARIABLE, SUPERVISED_BY})
 EXIT_CANNOT_RUN: Final = 3
 EXIT_INTERRUPTED: Final = 130
 
@@ -64,7 +67,12 @@ def _usage() -> str:
 def _run(command: Command, argv: Sequence[str], environment: Mapping[str, str]) -> int:
     known_keys = frozenset(key for each in COMMANDS for key in keys_of(each.option_classes))
     parser = OptionParser(
-        f"gprof-lite {command.name}", command.description, command.examples, command.option_classes, known_keys
+        f"gprof-lite {command.name}",
+        command.description,
+        command.examples,
+        command.option_classes,
+        known_keys,
+        OTHER_VARIABLES,
     )
     try:
         options = parser.parse(argv, environment)
@@ -83,7 +91,7 @@ def _run(command: Command, argv: Sequence[str], environment: Mapping[str, str]) 
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has seen enough (`| head`). Nothing more can be said to it.
-        sys.stdout = None  # type: ignore[assignment]  # so that the interpreter does not flush into the broken pipe
+        sys.stdout = None  # so that the interpreter does not flush into the broken pipe
         return 0
     finally:
         logging.shutdown()

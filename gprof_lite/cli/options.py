@@ -33,6 +33,7 @@ class OptionParser:
         examples: shown below them, as they are.
         option_classes: the dataclasses to fill.
         known_keys: keys of all commands: a file serves them all, so a key of another command is no mistake.
+        other_variables: variables with our prefix that are no settings (secrets, marks of our own).
     """
 
     def __init__(
@@ -42,7 +43,9 @@ class OptionParser:
         examples: str,
         option_classes: Sequence[type],
         known_keys: frozenset[str],
+        other_variables: frozenset[str] = frozenset(),
     ) -> None:
+        self._other_variables = other_variables
         self._option_classes = option_classes
         self._known_keys = known_keys
         own_keys = frozenset(keys_of(option_classes))
@@ -75,7 +78,7 @@ class OptionParser:
             ConfigError: an unknown key or variable, or a value that is not accepted.
             SystemExit: ``--help``, or arguments that argparse refuses (it prints why; code 2).
         """
-        _refuse_unknown_variables(environment, self._known_keys)
+        _refuse_unknown_variables(environment.keys() - self._other_variables, self._known_keys)
         given = vars(self._parser.parse_args(list(argv), env_vars=dict(environment)))
         return {options_class: _fill(options_class, given) for options_class in self._option_classes}
 
@@ -124,9 +127,9 @@ def _fill(options_class: type, given: Mapping[str, object]) -> object:
     return dataclasses.replace(options_class(), **values)
 
 
-def _refuse_unknown_variables(environment: Mapping[str, str], known_keys: frozenset[str]) -> None:
+def _refuse_unknown_variables(names: Iterable[str], known_keys: frozenset[str]) -> None:
     known = {ENVIRONMENT_PREFIX + key.upper() for key in known_keys}
-    for name in environment:
+    for name in sorted(names):
         if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
             raise ConfigError("environment", name, _nearest(name, known))
 

@@ -19,7 +19,7 @@ from gprof_lite.cli.log import LogOptions, configure_logging
 from gprof_lite.cli.status import format_status
 from gprof_lite.clock import SystemClock
 from gprof_lite.config import OptionValues, options_of, path, setting, yes_or_no
-from gprof_lite.delivery.options import DeliveryOptions
+from gprof_lite.delivery.delivery import DeliveryOptions
 from gprof_lite.errors import PrerequisiteError
 from gprof_lite.profilers.catalog import CATALOG
 from gprof_lite.profilers.contract import SamplingOptions

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Final
 
 from gprof_lite.agent.signals import stop_on_signals
@@ -10,7 +9,6 @@ from gprof_lite.cli.command import Command
 from gprof_lite.cli.log import LogOptions
 from gprof_lite.config import OptionValues, options_of
 from gprof_lite.server.options import ServerOptions
-from gprof_lite.server.service import serve
 from gprof_lite.stop import StopToken
 
 EXAMPLES: Final = """\
@@ -24,9 +22,12 @@ Agents, Pyroscope SDKs and anything that speaks Pyroscope's push or /ingest may 
 
 def run(options: OptionValues) -> int:
     """Serve until told to stop."""
+    # Imported here: web framework and database would cost the agent, which runs from the same program, 12 MB.
+    from gprof_lite.server.service import serve
+
     chosen = options_of(options, ServerOptions)
     with StopToken() as stop, StopToken() as abort, stop_on_signals(stop, abort):
-        serve(chosen, stop, on_ready=lambda url: print(f"gprof-lite server: {url}", file=sys.stderr, flush=True))
+        serve(chosen, stop, on_ready=lambda address: print(f"gprof-lite server: http://{address}", flush=True))
     return 0
 
 

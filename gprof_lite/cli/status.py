@@ -45,7 +45,7 @@ def _source(source: SourceCoverage) -> str:
 
 
 def _delivered(summary: WindowSummary) -> str:
-    delivery = summary.delivery
+    delivery = summary.delivery.spool
     words = f"sent {delivery.n_sent}, waiting {delivery.n_spooled}"
     if delivery.n_quarantined:
         words += f", refused {delivery.n_quarantined}"
