@@ -126,8 +126,9 @@ class Interner:
             "INSERT OR IGNORE INTO frames(generation, name) VALUES (?, ?)", ((generation, name) for name in names)
         )
         self._n_new_bytes += sum(map(len, names)) * 2 + _FRAME_ROW_BYTES * len(names)
+        # CROSS JOIN keeps the order: without it SQLite may walk the JSON once for each frame.
         rows = self._connection.execute(
-            "SELECT frames.name, frames.id FROM json_each(?) JOIN frames "
+            "SELECT frames.name, frames.id FROM json_each(?) CROSS JOIN frames "
             "ON frames.generation = ? AND frames.name = value",
             (json.dumps(sorted(names)), generation),
         )
