@@ -100,11 +100,19 @@ def _children() -> Iterator[tuple[str, str]]:
 
 
 def _scratch() -> Iterator[tuple[str, str]]:
-    for path in Path(tempfile.gettempdir()).glob("gprof-lite*"):
-        yield "scratch", str(path)
+    for path in Path(tempfile.gettempdir(), "gprof-lite").glob("*"):
+        if _is_ours(path.name):
+            yield "scratch", str(path)
 
 
 def _cgroup_leaves() -> Iterator[tuple[str, str]]:
     for mount in CGROUP_MOUNTS:
-        for path in mount.glob("gprof-lite*"):
-            yield "cgroup", str(path)
+        for path in mount.glob("gprof-lite-*"):
+            if _is_ours(path.name):
+                yield "cgroup", str(path)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether the pid in a name is ours, or nobody's any more: other agents and test runs may share this host."""
+    pid = next((part for part in name.split("-") if part.isdecimal()), "")
+    return pid == str(os.getpid()) or not Path("/proc", pid or "none").exists()
