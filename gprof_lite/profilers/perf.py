@@ -7,35 +7,31 @@ One perf record runs all the time (perf_recorder). Sealing a window makes it swi
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Final
 
 from gprof_lite.clock import Deadline
 from gprof_lite.config import options_of
-from gprof_lite.errors import PrerequisiteError, TargetGone
+from gprof_lite.errors import PrerequisiteError
 from gprof_lite.host.facts import read_kernel_limits
-from gprof_lite.host.identity import ProcessIdentity
 from gprof_lite.model.coverage import SourceCoverage, SourceState
-from gprof_lite.model.frame import Stack
-from gprof_lite.model.losses import LossCounter, Losses
+from gprof_lite.model.losses import LossCounter
 from gprof_lite.model.profile import Window
-from gprof_lite.profilers.contract import ProcessProfile, ProfilerContext, SourceReport, SourceRole
+from gprof_lite.profilers.contract import ProfilerContext, SourceReport, SourceRole
 from gprof_lite.profilers.perf_command import find_perf
 from gprof_lite.profilers.perf_event import EventChoice, candidates, choose_event
-from gprof_lite.profilers.perf_fold import Folded, Recording, fold_recording, reduce_recording
+from gprof_lite.profilers.perf_fold import Recording, fold_recording, reduce_recording
 from gprof_lite.profilers.perf_options import PerfOptions
 from gprof_lite.profilers.perf_recorder import PerfRecorder
 from gprof_lite.profilers.perf_targets import PerfTargets
+from gprof_lite.profilers.perf_window import NAME, PerfWindow, RecorderCondition
 from gprof_lite.supervise.process import ChildUsage
 
 logger = logging.getLogger(__name__)
 
-NAME: Final = "perf"
-IDLE_PID: Final = 0
-# Of the window. Less than this is not worth the word "degraded".
-TOLERATED_LOSS: Final = 0.01
+# A switch takes 0.3 s with 2,000 processes, most of it for describing them in the next file; recording goes on.
+CUT_WITHIN_S: Final = 3.0
 
 
 class PerfProfiler:
@@ -55,6 +51,8 @@ class PerfProfiler:
         self._losses = LossCounter()
         self._owned = ExitStack()
         self._is_cut = False
+        self._cpu_s_before = 0.0
+        self._n_starts_before = 0
 
     def __enter__(self) -> PerfProfiler:
         if not self._unavailable:
@@ -119,3 +117,47 @@ class PerfProfiler:
         if not self._is_cut:
             self.cut()
         self._is_cut = False
+        if self._recorder is None:
+            state = SourceState.FAILED if self._options.perf else SourceState.IDLE
+            lost_s = window.duration_s if self._options.perf else 0.0
+            coverage = SourceCoverage(NAME, state, detail=self._unavailable, lost_s=lost_s)
+            return SourceReport((), coverage, SourceRole.CLOCK, self._context.sampling.period_ns)
+        self._take()
+        samples = PerfWindow(self._context.sampling.period_ns, with_idle=self._options.idle)
+        samples.add_losses(self._losses.seal())
+        self._losses = LossCounter()
+        while self._recordings:
+            recording = reduce_recording(self._recordings[0])
+            samples.add(fold_recording(recording, self._perf, self._context, deadline), recording.losses)
+            self._recordings.pop(0)
+            recording.path.unlink(missing_ok=True)
+        return samples.report(window, self._condition(self._recorder))
+
+    def _condition(self, recorder: PerfRecorder) -> RecorderCondition:
+        """How the recorder fared since the last call."""
+        usage, n_starts = recorder.usage(), recorder.n_starts
+        n_restarts = max(0, n_starts - max(1, self._n_starts_before))
+        condition = RecorderCondition(
+            is_recording=recorder.is_recording,
+            is_idle=recorder.is_idle,
+            lost_s=recorder.take_lost_s(),
+            n_restarts=n_restarts,
+            usage=ChildUsage(usage.cpu_s - self._cpu_s_before, usage.peak_rss_bytes),
+            error=recorder.last_error if n_restarts or not recorder.is_recording else None,
+            remarks=self._remarks(recorder),
+        )
+        self._cpu_s_before, self._n_starts_before = usage.cpu_s, n_starts
+        return condition
+
+    def _remarks(self, recorder: PerfRecorder) -> tuple[str, ...]:
+        stale = self._targets.stale
+        return tuple(
+            remark
+            for remark in (
+                recorder.trouble,
+                f"not there any more: pid {', '.join(map(str, stale))}" if stale else "",
+                read_kernel_limits().why_no_kernel_symbols,
+                str(self._choice),
+            )
+            if remark
+        )

@@ -6,26 +6,36 @@ The text streams through: neither it nor the recording is ever held as a whole.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import logging
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gprof_lite.clock import Deadline
 from gprof_lite.errors import FormatError, UnexpectedExit
-from gprof_lite.formats.perf_data import Reduction, reduce_perf_data
+from gprof_lite.formats.perf_data import reduce_perf_data
 from gprof_lite.formats.perf_script import PerfScriptParser, ScriptStacks
-from gprof_lite.model.losses import LossCounter, Losses
+from gprof_lite.model.losses import Losses
 from gprof_lite.profilers.contract import ProfilerContext
 from gprof_lite.profilers.perf_command import perf_environment, script_argv
 from gprof_lite.supervise.output import Stream, Tail
 from gprof_lite.supervise.process import ChildResult, ChildUsage, start_process_managed
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A finished file of perf's, reduced or as perf left it. ``lost_samples``: what perf itself reports as lost."""
+    """A finished file of perf's.
+
+    Attributes:
+        is_reduced: equal samples are counted into one.
+        is_tried: reducing was tried, with or without success.
+        losses: ``lost_samples``, where the recording itself says so.
+    """
 
     path: Path
     is_reduced: bool = False
+    is_tried: bool = False
     losses: Losses = field(default_factory=Losses)
 
     def size_bytes(self) -> int:
@@ -37,22 +47,21 @@ class Recording:
 
 
 def reduce_recording(recording: Recording) -> Recording:
-    """A smaller recording in its place that says the same. As it was when it cannot be reduced."""
+    """A smaller recording in its place that says the same; as it was when it cannot be reduced.
+
+    Cost: about 2 us of CPU per sample.
+    """
+    if recording.is_tried:
+        return recording
     destination = recording.path.with_name(recording.path.name + ".reduced")
     try:
         reduction = reduce_perf_data(recording.path, destination)
     except (FormatError, OSError) as exc:
+        logger.debug("recording is read as it is", extra={"reason": str(exc)})
         destination.unlink(missing_ok=True)
-        counter = LossCounter()
-        counter.add(recording.losses)
-        counter.count("unreduced_recordings", example=str(exc))
-        return Recording(recording.path, False, counter.seal())
+        return replace(recording, is_tried=True)
     recording.path.unlink(missing_ok=True)
-    return Recording(destination, True, recording.losses + _losses_of(reduction))
-
-
-def _losses_of(reduction: Reduction) -> Losses:
-    return reduction.losses
+    return Recording(destination, is_reduced=True, is_tried=True, losses=recording.losses + reduction.losses)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,14 +23,17 @@ from types import TracebackType
 from typing import Final
 
 from gprof_lite.clock import Deadline
+from gprof_lite.errors import ChildError, NotReady
 from gprof_lite.profilers.contract import ProfilerContext
 from gprof_lite.profilers.perf_command import perf_environment, record_argv
 from gprof_lite.profilers.perf_control import PerfControl
 from gprof_lite.profilers.perf_event import PerfEvent
+from gprof_lite.profilers.perf_fold import Recording
 from gprof_lite.profilers.perf_options import PerfOptions
 from gprof_lite.profilers.perf_targets import PerfTargets
 from gprof_lite.supervise.output import Discard, Tail
-from gprof_lite.supervise.process import ManagedProcess, start_process_managed
+from gprof_lite.supervise.process import ChildUsage, ManagedProcess, start_process_managed
+from gprof_lite.supervise.restart import RestartPolicy
 from gprof_lite.supervise.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
@@ -46,6 +49,8 @@ HANGS_AFTER_S: Final = 15.0
 ANSWERS_WITHIN_S: Final = 0.05
 # perf begins again when so many times the floor is free, so that it does not go on and off every second.
 RESUME_FACTOR: Final = 1.25
+# Below the length of a tick: the first restart comes with the next one.
+FIRST_BACKOFF_S: Final = 0.5
 # Time stamps of file names count hundredths of a second.
 STAMP_S: Final = 0.011
 
@@ -64,6 +69,15 @@ class _Generation:
         return self.directory / OUTPUT_NAME
 
 
+def _policy(options: PerfOptions) -> RestartPolicy:
+    return RestartPolicy(
+        max_age_s=options.perf_max_age_s,
+        max_rss_bytes=options.perf_max_rss_bytes,
+        max_growth_bytes=options.perf_max_rss_bytes // 2,
+        first_backoff_s=FIRST_BACKOFF_S,
+    )
+
+
 class PerfRecorder:
     """Keeps a perf running from entering to leaving. A perf that fails is no exception here: see ``trouble``."""
 
@@ -77,7 +91,11 @@ class PerfRecorder:
         self._options = options
         self._root = Path()
         self._owned = ExitStack()
+        self._running = ExitStack()
         self._supervisor: Supervisor | None = None
+        self._ended_usage = ChildUsage()
+        self._ended_starts = 0
+        self._last_error: ChildError | None = None
         self._generation: _Generation | None = None
         self._n_generations = 0
         self._n_taken = 0
@@ -86,6 +104,7 @@ class PerfRecorder:
         self._covered_to_s = 0.0
         self._switched_s = 0.0
         self.trouble = ""
+        self.is_idle = False
 
     def __enter__(self) -> PerfRecorder:
         with ExitStack() as opening:
@@ -115,18 +134,46 @@ class PerfRecorder:
         return self._supervisor.process if self._supervisor is not None else None
 
     def _begin(self) -> None:
-        if self._targets.any_alive:
-            self._supervisor = Supervisor(self._start, self._policy(), self._context.clock)
-            self._supervisor.__enter__()
+        """Start perf, unless there is nothing to observe."""
+        self.is_idle = not self._targets.any_alive
+        if not self.is_idle:
+            self.trouble = ""
+            with ExitStack() as running:
+                self._supervisor = running.enter_context(
+                    Supervisor(self._start, _policy(self._options), self._context.clock)
+                )
+                self._running = running.pop_all()
 
     def _end(self) -> None:
+        """End perf; what it cost is kept."""
+        self._running.close()
         if self._supervisor is not None:
-            self._supervisor.__exit__(None, None, None)
-            self._supervisor = None
+            self._ended_usage += self._supervisor.usage()
+            self._ended_starts += self._supervisor.n_restarts + 1
+            self._last_error = self._supervisor.last_error or self._last_error
+        self._supervisor = None
         self._retire()
+
+    @property
+    def last_error(self) -> ChildError | None:
+        """Why perf ended, or could not be started, the last time that it was not asked to end."""
+        return self._supervisor.last_error if self._supervisor is not None else self._last_error
+
+    @property
+    def n_starts(self) -> int:
+        """How many perfs there have been."""
+        return self._ended_starts + (self._supervisor.n_restarts + 1 if self._supervisor is not None else 0)
+
+    def usage(self) -> ChildUsage:
+        """CPU seconds of all perfs so far, and the highest resident size."""
+        return self._ended_usage + self._supervisor.usage() if self._supervisor is not None else self._ended_usage
 
     def _start(self) -> ManagedProcess:
         self._retire()
+        pids = self._targets.pids_now()
+        if not pids and not self._targets.is_whole_host:
+            # Without a pid the command would mean the whole host.
+            raise NotReady((self._perf, "record"), "has nothing to observe: the processes asked for have ended")
         self._generation = generation = self._open_generation()
         generation.control.ping()  # perf answers when it is in its main loop: all processes described, sampling on
         return start_process_managed(
@@ -137,7 +184,7 @@ class PerfRecorder:
                 acknowledge=generation.control.acknowledge,
                 frequency_hz=self._context.sampling.frequency_hz,
                 event=self._event.argument,
-                pids=self._targets.pids_now(),
+                pids=pids,
             ),
             warden=self._context.warden,
             stop=self._context.stop,
@@ -174,6 +221,9 @@ class PerfRecorder:
         """Make perf write down what it has; look after its life, its size and the disk."""
         self._listen()
         self._restrain()
+        if self._supervisor is not None and not self.is_recording and not self._targets.any_alive:
+            self._end()  # perf ends by itself when all it observes has ended: no failure
+            self.is_idle = True
         if self._supervisor is not None:
             self._supervisor.tick()
             self._listen()

@@ -5,7 +5,7 @@ perf record aborts when one of its pids is gone, so stale ones are dropped befor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gprof_lite.errors import TargetGone
@@ -45,7 +45,7 @@ class PerfTargets:
         self._chosen |= alive
         return tuple(sorted(each.pid for each in alive))
 
-    def _adopt(self, alive: set[ProcessIdentity], processes: dict[int, ProcessFacts]) -> None:
+    def _adopt(self, alive: set[ProcessIdentity], processes: Mapping[int, ProcessFacts]) -> None:
         """Add to ``alive`` the processes that descend from it and are newer than the first look."""
         pids = {each.pid for each in alive}
         found = True
