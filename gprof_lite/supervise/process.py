@@ -43,8 +43,6 @@ DEFAULT_ENVIRONMENT: Final[Mapping[str, str]] = {
     "LANG": "C.UTF-8",
     "HOME": "/",
 }
-SPAWNS_WITHIN_S: Final = 10.0  # a fork and an exec take milliseconds; an exec from a dead file server never ends
-DIES_WITHIN_S: Final = 3.0  # after SIGKILL; of this the warden itself gives 2 s to what the child left behind
 _READY_EVERY_S: Final = 0.02
 
 
@@ -177,9 +175,10 @@ class ManagedProcess:
         except OSError as exc:
             raise self._spawn_failed(exc.strerror) from exc
         child = self._owned()
-        if not child.wait_until(lambda: child.has_begun, Deadline.after(SPAWNS_WITHIN_S), self._stop):
-            stuck = "the program could not be read" if self._warden.is_answering(child) else "the warden was stuck"
-            raise self._spawn_failed(f"{stuck} within {SPAWNS_WITHIN_S:g} s")
+        within_s = self._warden.patience.spawn_s
+        if not child.wait_until(lambda: child.has_begun, Deadline.after(within_s), self._stop):
+            stuck = "the program could not be read" if self._warden.is_answering(child) else "the warden did not answer"
+            raise self._spawn_failed(f"{stuck} within {within_s:g} s")
         if child.refusal is not None:
             number, stage = child.refusal
             raise self._spawn_failed(f"{stage}: {os.strerror(number)}")
@@ -344,10 +343,10 @@ class ManagedProcess:
         self._killed = True
         self._warden.kill(child)
         child.send_signal(signal.SIGKILL)  # also when the warden is stuck
-        if child.wait_until(lambda: child.has_ended, Deadline.after(DIES_WITHIN_S)):
+        if child.wait_until(lambda: child.has_ended, Deadline.after(self._warden.patience.die_s)):
             return
         if not self._warden.is_answering(child):
-            child.wait_until(lambda: child.has_ended, Deadline.after(DIES_WITHIN_S))
+            child.wait_until(lambda: child.has_ended, Deadline.after(self._warden.patience.die_s))
         if not child.has_ended:
             logger.warning("SIGKILL did not end a child", extra={"child": self.name, "pid": child.pid})
 

@@ -69,29 +69,47 @@ def read_mark(pid: int) -> Mark | None:
     return None if found is None else Mark.parse(found[len(name) :].decode("ascii", errors="replace"))
 
 
-def kill_orphans(mark: Mark, dead_warden_pid: int, within_s: float) -> dict[int, ExitReport]:
-    """Kill and reap the orphans that a dead warden left to this process, its children among them. By pid, their ends.
+def kill_orphans(mark: Mark, dead_warden_pid: int, cgroup_name: str, within_s: float) -> dict[int, ExitReport]:
+    """Kill and reap the orphans that a dead warden left to this process, its children among them.
 
-    The warden led a session of its own, so what is in that session came from it, zombies too.
+    The warden led a session of its own, so what is in that session came from it, zombies too. What left the session
+    is told by its mark or its cgroup. Of a zombie only the cgroup can be read: without cgroups, one that left the
+    session and died before it was looked at stays a zombie until the agent ends.
+
+    Args:
+        mark: ours.
+        dead_warden_pid: of the warden, reaped already.
+        cgroup_name: a directory name that is in the cgroup path of our children only, or empty.
+        within_s: how long the dead may take to become reapable.
+
+    Returns:
+        By pid, how it ended.
     """
     ends: dict[int, ExitReport] = {}
+    doomed: set[int] = set()
     give_up_at = time.monotonic() + within_s
-    while orphans := [pid for pid in read_children() if _is_orphan(read_stat(pid), mark, dead_warden_pid)]:
-        for pid in orphans:
+    while True:
+        children = [stat for pid in read_children() if (stat := read_stat(pid)) is not None]
+        doomed.update(stat.pid for stat in children if _is_orphan(stat, mark, dead_warden_pid, cgroup_name))
+        for pid in doomed - ends.keys():
             os.kill(pid, signal.SIGKILL)  # our own child, unreaped: the pid is its own
             reaped, status, usage = os.wait4(pid, os.WNOHANG)
             if reaped:
                 ends[pid] = ExitReport(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
-        if time.monotonic() > give_up_at:
-            break
+        # What has died now may have left children of its own to us: look again until there is nobody new.
+        if time.monotonic() > give_up_at or not any(stat.pid in doomed for stat in children):
+            return ends
         time.sleep(_POLL_S)
-    return ends
 
 
-def _is_orphan(stat: ProcStat | None, mark: Mark, dead_warden_pid: int) -> bool:
-    if stat is None or stat.pid == dead_warden_pid:
+def _is_orphan(stat: ProcStat, mark: Mark, dead_warden_pid: int, cgroup_name: str) -> bool:
+    if stat.session == dead_warden_pid or read_mark(stat.pid) == mark:
+        return True
+    try:
+        with open(f"/proc/{stat.pid}/cgroup", encoding="utf-8") as file:
+            return bool(cgroup_name) and f"/{cgroup_name}/" in file.read()
+    except OSError:
         return False
-    return stat.session == dead_warden_pid or read_mark(stat.pid) == mark
 
 
 def kill_of_dead_agents() -> int:

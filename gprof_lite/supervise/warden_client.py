@@ -24,9 +24,24 @@ from gprof_lite.supervise.warden_link import WardenLink
 
 logger = logging.getLogger(__name__)
 
-ANSWERS_WITHIN_S = 3.0  # an idle host answers in a millisecond; a stopped warden never does
-ENDS_WITHIN_S = 5.0
 ORPHANS_WITHIN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a thing may take before something must be wrong with it. An idle host needs milliseconds for each.
+
+    Attributes:
+        spawn_s: from request to exec. An exec from a file server that is down never ends.
+        die_s: from SIGKILL to the report of the end; the warden itself gives 2 s of this to what the child left.
+        answer_s: for the warden to answer; a stopped one never does, and is killed.
+        end_s: for the warden to kill what still runs and to exit, when the agent ends.
+    """
+
+    spawn_s: float = 10.0
+    die_s: float = 3.0
+    answer_s: float = 3.0
+    end_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +62,12 @@ class Warden:
 
     Args:
         use_cgroup: put each child into a cgroup leaf where that is possible. False is for tests of the other way.
+        patience: for tests that should not take long.
     """
 
-    def __init__(self, *, use_cgroup: bool = True) -> None:
+    def __init__(self, *, use_cgroup: bool = True, patience: Patience | None = None) -> None:
         self._use_cgroup = use_cgroup
+        self.patience = patience or Patience()
         self._ids = itertools.count(1)
         self._lock = threading.RLock()  # guards _link and _children; held while a dead warden is swept up after
         self._link: WardenLink | None = None
@@ -89,7 +106,7 @@ class Warden:
             self._closing = True
             link = self._link
         if link is not None:
-            link.end(ENDS_WITHIN_S)
+            link.end(self.patience.end_s)
         self._resources.close()
 
     @property
@@ -152,7 +169,7 @@ class Warden:
         """Whether the warden answers in time. If not it is killed, and all children with it."""
         child.answered = False
         self._ask(messages.PING, child.id)
-        if child.wait_until(lambda: child.answered or child.has_ended, Deadline.after(ANSWERS_WITHIN_S)):
+        if child.wait_until(lambda: child.answered or child.has_ended, Deadline.after(self.patience.answer_s)):
             return True
         with self._lock:
             if self._link is not None:
@@ -215,7 +232,8 @@ class Warden:
             link.reap()
             if self._root is not None:
                 self._root.kill(ORPHANS_WITHIN_S)
-            ends = strays.kill_orphans(self._mark, link.pid, ORPHANS_WITHIN_S)
+            cgroup_name = "" if self._root is None else self._root.path.name
+            ends = strays.kill_orphans(self._mark, link.pid, cgroup_name, ORPHANS_WITHIN_S)
             if not self._closing:
                 self._n_wardens_lost += 1
                 logger.warning("the warden died", extra={"pid": link.pid, "said": link.stderr_tail()})

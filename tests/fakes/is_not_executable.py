@@ -1,0 +1,2 @@
+#!/usr/bin/python3 -IS
+"""Has no execute permission."""
