@@ -31,9 +31,10 @@ from gprof_lite.stop import StopToken
 logger = logging.getLogger(__name__)
 
 N_THREADS: Final = 6
-MAX_CONNECTIONS: Final = 500
+MAX_CONNECTIONS: Final = 200
 IDLE_LIMIT_S: Final = 30
-_BUFFER_BYTES: Final = 64 * 1024
+# Usual payloads stay in memory; 200 connections that all fill theirs take 50 MiB.
+_BUFFER_BYTES: Final = 256 * 1024
 _MAX_HEADER_BYTES: Final = 64 * 1024
 # A chunk's size line and the trailer have no business being longer.
 _MAX_CHUNK_LINE_BYTES: Final = 4096
