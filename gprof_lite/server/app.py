@@ -126,8 +126,10 @@ class App:
             accepted = " or ".join(codec.value for codec in PushCodec)
             raise Refusal("unsupported_media_type", f"content type: expected {accepted}") from exc
         with self._ingest_turn:
-            profiles = read_push(self._body(request), codec, self._clock.utc_ns())
-            self._keep(profiles)
+            pushed = read_push(self._body(request), codec, self._clock.utc_ns())
+            self._keep(pushed.profiles)
+        if pushed.losses.total:  # the protocol has no place in its answer for that
+            logger.warning("parts of a push were left out", extra={"losses": describe_losses(pushed.losses)})
         if codec is PushCodec.PROTO:
             return Response(b"", content_type=codec.value)
         return _json({})

@@ -166,7 +166,8 @@ def bind(address: Address) -> socket.socket:
         return socket.create_server(place, family=family, backlog=256)
     except OSError as exc:
         hint = f"ss -ltnp 'sport = :{address.port}'  # shows who has it; or choose another with --listen HOST:PORT"
-        raise PrerequisiteError(f"address {address}", f"cannot listen there: {exc.strerror or exc}", hint) from exc
+        reason = (exc.strerror or str(exc)).partition(" (while")[0]  # Python repeats the address there
+        raise PrerequisiteError(f"address {address}", f"cannot listen there: {reason}", hint) from exc
 
 
 class Listener:

@@ -12,10 +12,10 @@ from uuid import UUID
 
 from gprof_lite.errors import FormatError
 from gprof_lite.formats.connect_push import PushCodec, PushedSeries, decode_push
-from gprof_lite.server.pprof_profiles import PprofSource, read_pprof
+from gprof_lite.model.losses import LossCounter
+from gprof_lite.server.pprof_profiles import PprofResult, PprofSource, read_pprof
 from gprof_lite.server.refusal import invalid
 from gprof_lite.server.series import CheckedLabels, Labels, check_labels
-from gprof_lite.server.store import NewProfile
 from gprof_lite.server.wire_scan import check_field_count
 
 MAX_PROFILES: Final = 1000
@@ -24,8 +24,8 @@ _MAX_JSON_MARKS: Final = 200_000
 _SERIES_FIELD: Final = 1
 
 
-def read_push(body: bytes, codec: PushCodec, now_ns: int) -> list[NewProfile]:
-    """Read a request.
+def read_push(body: bytes, codec: PushCodec, now_ns: int) -> PprofResult:
+    """Read a request: all its profiles, and what of them could not be used.
 
     Raises:
         Refusal: 400, something in it cannot be used; 413, a profile is a gzip bomb.
@@ -40,7 +40,11 @@ def read_push(body: bytes, codec: PushCodec, now_ns: int) -> list[NewProfile]:
         raise invalid("no profiles received")
     if n_profiles > MAX_PROFILES:
         raise invalid(f"{n_profiles} profiles in one request; limit {MAX_PROFILES}")
-    return [profile for series in pushed for profile in _read_series(series, now_ns)]
+    results = [result for series in pushed for result in _read_series(series, now_ns)]
+    losses = LossCounter()
+    for result in results:
+        losses.add(result.losses)
+    return PprofResult(tuple(profile for result in results for profile in result.profiles), losses.seal())
 
 
 def _check_size(body: bytes, codec: PushCodec) -> None:
@@ -50,14 +54,14 @@ def _check_size(body: bytes, codec: PushCodec) -> None:
         raise invalid("the request has too many elements")
 
 
-def _read_series(series: PushedSeries, now_ns: int) -> Iterable[NewProfile]:
+def _read_series(series: PushedSeries, now_ns: int) -> Iterable[PprofResult]:
     checked = check_labels(series.labels)
 
     def labels(_: Iterable[str]) -> tuple[str, Labels]:
         return checked.metric, checked.labels
 
     for identifier, data in zip(series.ids, series.profiles, strict=True):
-        yield from read_pprof(PprofSource(data, labels, now_ns, _delivery(identifier, checked, data))).profiles
+        yield read_pprof(PprofSource(data, labels, now_ns, _delivery(identifier, checked, data)))
 
 
 def _delivery(identifier: str, checked: CheckedLabels, data: bytes) -> bytes | None:
