@@ -10,9 +10,10 @@ import errno
 import os
 import resource
 import signal
+import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -332,6 +333,31 @@ def test_output_file__has_limit(warden: Warden, stop: StopToken, fake: Fake, soo
     assert (tmp_path / "output").stat().st_size == 1000
     # The tail of standard error dropped the rest of its own 300,000 bytes.
     assert result.output_dropped_bytes == 299_000 + 300_000 - 16_384
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=True)
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.host
+def test_fills_disk__child_says_so_and_ends(warden: Warden, stop: StopToken, fake: Fake, small_disk: Path) -> None:
+    argv = (fake("fills_disk.py"), "-o", str(small_disk / "perf.data"))
+    with start_process_managed(argv, warden=warden, stop=stop, ready=has_said("No space left")):
+        # WHEN our own output has to go to the same disk
+        output = ToFile(small_disk / "output")
+        with start_process_managed((fake("writes_garbage.py"),), warden=warden, stop=stop, stdout=output) as process:
+            result = process.wait(Deadline.after(20.0))
+    # THEN what did not fit is counted and said, and the child was not held up by it
+    assert result is not None
+    assert result.returncode == 0
+    assert result.output_dropped_bytes == 300_000 + 300_000 - 16_384
+    assert process.stdout_tail == "writing its output: No space left on device"
 
 
 def test_stop_request__ends_every_wait(warden: Warden, stop: StopToken, fake: Fake, soon: Soon) -> None:

@@ -66,7 +66,7 @@ def start_agent(mode: str) -> Iterator[Callable[..., AgentProgram]]:
             process = always.enter_context(
                 subprocess.Popen(
                     [sys.executable, AGENT, mode, *commands],
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     env={"PYTHONPATH": str(REPOSITORY), "PATH": os.environ["PATH"]},
                 )
@@ -121,6 +121,61 @@ def test_agent_dies__everything_is_dead_in_time(
     agent.process.send_signal(death)
     # THEN so does everything
     assert wait_for(lambda: all_dead(agent), DEAD_WITHIN_S)
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("death", DEATHS)
+def test_agent_with_perf_and_pyspy_dies__everything_is_dead_in_time(
+    death: int, start_agent: Callable[..., AgentProgram], wait_for: WaitFor, tmp_path: Path
+) -> None:
+    # GIVEN the real profilers at work: both have written something
+    agent = start_agent(
+        f"perf record -q -a -g -e cpu-clock -F 99 -o {tmp_path}/perf.data",
+        f"{PYSPY} record --nonblocking -F -r 99 -d 600 -f raw -p SELF -o {tmp_path}/pyspy.raw",
+        f"{FAKES}/runs_with_daemon.py",
+    )
+    assert wait_for(lambda: len(agent.descendants()) == 1 + 4)
+    assert wait_for((tmp_path / "perf.data").exists)
+    # WHEN the agent dies
+    agent.process.send_signal(death)
+    # THEN so do they
+    assert wait_for(lambda: all_dead(agent), DEAD_WITHIN_S)
+
+
+@pytest.mark.host
+def test_agent_is_killed_for_lack_of_memory__everything_is_dead_in_time(
+    start_agent: Callable[..., AgentProgram], wait_for: WaitFor, memory_limited: Callable[[int, int], None]
+) -> None:
+    agent = start_agent(f"{FAKES}/runs_with_daemon.py")
+    assert wait_for(lambda: len(agent.descendants()) == 1 + 2)
+    # GIVEN a limit on the memory of the agent alone
+    memory_limited(agent.process.pid, 100_000_000)
+    # WHEN it takes more
+    assert agent.process.stdin is not None
+    agent.process.stdin.close()
+    assert agent.process.wait(SAYS_WITHIN_S) == -signal.SIGKILL
+    # THEN its children are dead with it
+    assert wait_for(lambda: all_dead(agent), DEAD_WITHIN_S)
+
+
+@pytest.fixture
+def memory_limited() -> Iterator[Callable[[int, int], None]]:
+    """Put one process under a memory limit, in a memory cgroup of its own (v1 or v2)."""
+    v1, v2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+    if (v1 / "memory.limit_in_bytes").exists():
+        directory, limit_file = v1 / f"test-{os.getpid()}", "memory.limit_in_bytes"
+    elif "memory" in (v2 / "cgroup.subtree_control").read_text().split():
+        directory, limit_file = v2 / f"test-{os.getpid()}", "memory.max"
+    else:
+        pytest.skip("needs a memory cgroup")
+    directory.mkdir()
+
+    def limit(pid: int, limit_bytes: int) -> None:
+        (directory / limit_file).write_text(str(limit_bytes))
+        (directory / "cgroup.procs").write_text(str(pid))
+
+    yield limit
+    directory.rmdir()
 
 
 def test_agent_and_warden_die_at_once__direct_children_die_and_daemons_at_the_next_start(

@@ -1,4 +1,4 @@
-"""An agent reduced to its children: starts what it is told, says who they are, and waits to be killed.
+"""An agent reduced to its children: starts what it is told, says who they are, and eats memory when its input ends.
 
     agent.py leaf|walk COMMAND...
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from contextlib import ExitStack
 
 from gprof_lite.stop import StopToken
@@ -33,7 +32,10 @@ def main(mode: str, commands: list[str]) -> None:
         ]
         said = {"warden": warden.statistics().pid, "children": [child.pid for child in children]}
         print(json.dumps(said), flush=True)
-        time.sleep(600)
+        sys.stdin.read()
+        eaten = []
+        while True:
+            eaten.append(b"\1" * 10_000_000)
 
 
 main(sys.argv[1], sys.argv[2:])
