@@ -92,6 +92,8 @@ def candidates(setting: str, with_idle: bool) -> tuple[PerfEvent, ...]:
 
 def choose_event(perf: str, directory: Path, context: ProfilerContext, events: tuple[PerfEvent, ...]) -> EventChoice:
     """Try events in order until one is good. Each costs about 0.2 s of CPU and 1 s; scratch goes to ``directory``."""
+    if len(events) == 1:  # the operator has chosen; if it does not work, perf says so
+        return EventChoice(events[0])
     trials: list[EventTrial] = []
     for number, event in enumerate(events):
         place = directory / f"trial-{number}"

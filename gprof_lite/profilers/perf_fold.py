@@ -9,18 +9,24 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from gprof_lite.clock import Deadline
-from gprof_lite.errors import FormatError, UnexpectedExit
+from gprof_lite.errors import ChildError, FormatError, UnexpectedExit
 from gprof_lite.formats.perf_data import reduce_perf_data
 from gprof_lite.formats.perf_script import PerfScriptParser, ScriptStacks
 from gprof_lite.model.losses import Losses
 from gprof_lite.profilers.contract import ProfilerContext
 from gprof_lite.profilers.perf_command import perf_environment, script_argv
+from gprof_lite.profilers.perf_count import count_samples
+from gprof_lite.profilers.perf_maps import release_blocked_readers
 from gprof_lite.supervise.output import Stream, Tail
 from gprof_lite.supervise.process import ChildResult, ChildUsage, start_process_managed
 
 logger = logging.getLogger(__name__)
+
+# How often a perf script that is still busy is looked after.
+SILENCE_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,31 @@ class Folded:
 
 
 def fold_recording(recording: Recording, perf: str, context: ProfilerContext, deadline: Deadline) -> Folded:
-    """Read a recording by the deadline. What was read until something went wrong is kept."""
+    """Read a recording by the deadline.
+
+    When perf script fails, what it printed until then is kept where it is complete; the other processes are counted
+    without names: their time stays in the profile, as ``[unknown]``.
+    """
+    named = _read(recording, perf, context, deadline)
+    if not named.error:
+        return named
+    counted = count_samples(recording.path, periods_are_counts=recording.is_reduced)
+    return replace(named, stacks=_complete(named.stacks, counted))
+
+
+def _complete(named: ScriptStacks, counted: ScriptStacks) -> ScriptStacks:
+    """Per process what has more samples, names before numbers. Processes are compared by pid: comms may differ."""
+    n_named: dict[int, int] = {}
+    for (pid, _), stacks in named.stacks.items():
+        n_named[pid] = n_named.get(pid, 0) + sum(stacks.values())
+    kept = {key: stacks for key, stacks in counted.stacks.items() if sum(stacks.values()) > n_named.get(key[0], 0)}
+    replaced = {pid for pid, _ in kept}
+    kept.update((key, stacks) for key, stacks in named.stacks.items() if key[0] not in replaced)
+    return ScriptStacks(kept, named.losses)
+
+
+def _read(recording: Recording, perf: str, context: ProfilerContext, deadline: Deadline) -> Folded:
+    """Run perf script and parse what it prints. What was read until something went wrong is kept."""
     parser = PerfScriptParser(periods_are_counts=recording.is_reduced)
     process = start_process_managed(
         script_argv(perf, recording.path),
@@ -86,11 +116,17 @@ def fold_recording(recording: Recording, perf: str, context: ProfilerContext, de
         # Read on the I/O thread all the while: a perf script that waits for us to read its warnings never ends.
         stderr=Tail(),
     )
-    with process:
-        for chunk in process.read_chunks(deadline):
-            parser.feed(chunk)
-        process.wait(deadline)
-        child = process.close(deadline)
+    try:
+        with process:
+            while not process.stdout_ended and not deadline.passed:
+                for chunk in process.read_chunks(deadline.sooner(SILENCE_S)):
+                    parser.feed(chunk)
+                if not process.stdout_ended:
+                    release_blocked_readers()
+            process.wait(deadline)
+            child = process.close(deadline)
+    except ChildError as exc:
+        return Folded(parser.finish(), ChildUsage(), str(exc))
     return Folded(parser.finish(), child.usage, _why_incomplete(child, process.stdout_ended))
 
 
@@ -98,7 +134,6 @@ def _why_incomplete(child: ChildResult, read_to_end: bool) -> str:
     if not read_to_end or child.killed or child.stopped:
         return "perf script did not end in time and was stopped"
     if child.returncode != 0:
-        return str(
-            UnexpectedExit(child.argv, f"perf script ended with {child.returncode}", stderr_tail=child.stderr_tail)
-        )
+        reason = f"script ended with {child.returncode}"
+        return str(UnexpectedExit(child.argv, reason, stderr_tail=child.stderr_tail))
     return ""
