@@ -95,6 +95,10 @@ class Spool:
     ) -> None:
         self._resources.close()
 
+    @property
+    def directory(self) -> Path:
+        return self._directory
+
     def put(self, payload: Payload) -> None:
         """Keep a payload. When this returns, it is durable. One that lies there already is not kept twice.
 
