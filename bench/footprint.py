@@ -58,7 +58,8 @@ def observe(scratch: Path, n_windows: int, window: str) -> list[tuple[int, int, 
                 continue
             row = read(psutil.Process(agent.pid))
             rows.append(row)
-            print(f"{len(rows):>6} {row[0] / MB:>9.1f} {row[1] / MB:>12.1f} {row[2]:>4} {row[3]:>8} {row[4]:>9}", flush=True)
+            figures = f"{row[0] / MB:>9.1f} {row[1] / MB:>12.1f} {row[2]:>4} {row[3]:>8} {row[4]:>9}"
+            print(f"{len(rows):>6} {figures}", flush=True)
             if len(rows) >= n_windows:
                 break
     finally:
@@ -86,8 +87,8 @@ def report(rows: list[tuple[int, int, int, int, int]]) -> None:
     first = sum(row[0] for row in settled[:half]) / half
     last = sum(row[0] for row in settled[-half:]) / half
     peak = max(row[0] for row in rows)
-    print(f"\nagent RSS: peak {peak / MB:.1f} MB (bar {BAR_RSS_MB}); mean of the second half minus the first, after warm-up: "
-          f"{(last - first) / MB:+.2f} MB")
+    print(f"\nagent RSS: peak {peak / MB:.1f} MB (bar {BAR_RSS_MB})")
+    print(f"mean of the second half minus the first, after warm-up: {(last - first) / MB:+.2f} MB")
     print(f"descriptors {settled[0][2]} -> {settled[-1][2]}, threads {settled[0][3]} -> {settled[-1][3]}")
     sys.exit(0 if peak <= BAR_RSS_MB * MB else 1)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from gprof_lite.agent.embedded_server import open_embedded_server
 from gprof_lite.agent.health import AgentHealth, HealthMeter
@@ -19,6 +20,8 @@ from gprof_lite.stop import StopToken
 from gprof_lite.supervise.instance_lock import InstanceLock
 
 logger = logging.getLogger(__name__)
+
+TAKEN_WITHIN_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,8 @@ class Agent:
         sealed = observation.session.run(self._own.window_s, self._own.stop_budget_s)
         for profile in sealed.profiles:
             delivery.put(profile)
+        # A receiver that is there takes a window in milliseconds: then the summary says so, not "waiting".
+        delivery.flush(Deadline.after(TAKEN_WITHIN_S, self._clock), self._stop)
         summary = WindowSummary(sealed, meter.read(sealed.coverage), delivery.statistics())
         _log(summary)
         self._report(summary)

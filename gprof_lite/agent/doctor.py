@@ -134,7 +134,7 @@ def check_supervision(warden: Warden) -> Check:
         "supervision",
         CheckState.WARN,
         "no writable cgroup v2",
-        "children are found by walking /proc; one that daemonises while agent and warden are killed at once may survive",
+        "children are found by walking /proc; one that daemonises while agent and warden are both killed may live on",
         "mount -t cgroup2 none /sys/fs/cgroup/unified",
     )
 
@@ -156,7 +156,9 @@ def check_perf(context: ProfilerContext, options: PerfOptions) -> Check:
         CheckState.FAIL,
         str(choice),
         f"CPU time cannot be sampled (kernel.perf_event_paranoid is {paranoid})",
-        "run as root, or grant CAP_PERFMON" if os.geteuid() else "look at `dmesg | tail` and at the container's seccomp",
+        "run as root, or grant CAP_PERFMON"
+        if os.geteuid()
+        else "look at `dmesg | tail` and at the container's seccomp",
     )
 
 
@@ -222,5 +224,3 @@ def check_server(url: str) -> Check:
 
 def _hint(error: BaseException) -> str:
     return str(getattr(error, "hint", ""))
-
-

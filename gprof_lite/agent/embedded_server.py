@@ -79,5 +79,3 @@ def _answers(url: str) -> bool:
             return session.get(url + "/ready", timeout=PROBE_TIMEOUT_S).ok
     except requests.RequestException:
         return False
-
-

@@ -26,12 +26,13 @@ class ObservationOptions:
 
     host: str | None = setting(None, read=some_text(), help="host label of all profiles [this host's name]")
     scratch_directory: Path | None = setting(
-        None, read=path(), help="where profilers write while they run; removed at the end [gprof-lite in TMPDIR or /tmp]"
+        None, read=path(), help="where profilers write while they run; emptied at the end [gprof-lite in TMPDIR]"
     )
 
     @property
     def scratch_root(self) -> Path:
-        return self.scratch_directory or Path(tempfile.gettempdir()) / "gprof-lite"
+        """Absolute: profilers do not run in our working directory."""
+        return (self.scratch_directory or Path(tempfile.gettempdir()) / "gprof-lite").absolute()
 
 
 @dataclass(frozen=True, slots=True)

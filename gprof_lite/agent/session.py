@@ -66,12 +66,13 @@ class WindowSession:
         self._clock = clock
         self._stop = stop
         self._on_tick = on_tick
-        self._last_end_ns = 0
+        self._cut_s = clock.monotonic_s()
+        self._cut_ns = clock.utc_ns()
 
-    def run(
-        self, duration_s: float, seal_within_s: float, on_seal: Callable[[], None] = lambda: None
-    ) -> SealedWindow:
-        """Observe for ``duration_s`` or until the stop, then seal within ``seal_within_s``.
+    def run(self, duration_s: float, seal_within_s: float, on_seal: Callable[[], None] = lambda: None) -> SealedWindow:
+        """Observe until ``duration_s`` after the last cut or until the stop, then seal within ``seal_within_s``.
+
+        The first window begins when the session is made.
 
         ``on_seal`` is called between the two.
         """
@@ -83,24 +84,28 @@ class WindowSession:
         return SealedWindow(window, profiles, Coverage(tuple(report.coverage for report in reports)))
 
     def _observe(self, duration_s: float) -> Window:
-        start_ns = self._start_ns()
-        began_s = self._clock.monotonic_s()
-        end = Deadline.after(duration_s, self._clock)
+        end = Deadline(self._cut_s + duration_s, self._clock)
         while not self._stop.wait(end.sooner(TICK_S)) and not end.passed:
             for profiler in self._profilers:
                 self._guard(profiler, profiler.tick)
             self._services.refresh()
-            self._on_tick(self._clock.monotonic_s() - began_s)
+            self._on_tick(self._clock.monotonic_s() - self._cut_s)
         for profiler in self._profilers:
             self._guard(profiler, profiler.cut)
-        # The monotonic clock measures the length, so that a stepped wall clock cannot make a window of minus one hour.
-        elapsed_ns = max(1, round((self._clock.monotonic_s() - began_s) * 1e9))
-        self._last_end_ns = start_ns + elapsed_ns
-        return Window(start_ns, self._last_end_ns)
+        return self._next_window()
 
-    def _start_ns(self) -> int:
-        now_ns = self._clock.utc_ns()
-        return self._last_end_ns if abs(now_ns - self._last_end_ns) < CONTIGUOUS_NS else now_ns
+    def _next_window(self) -> Window:
+        """From the cut before to now: what passed while the last window was sealed belongs to this one.
+
+        The monotonic clock measures the length, so that a stepped wall clock cannot make a window of minus one hour.
+        """
+        now_s = self._clock.monotonic_s()
+        elapsed_ns = max(1, round((now_s - self._cut_s) * 1e9))
+        start_ns = self._cut_ns
+        if abs(self._clock.utc_ns() - (start_ns + elapsed_ns)) > CONTIGUOUS_NS:
+            start_ns = self._clock.utc_ns() - elapsed_ns
+        self._cut_s, self._cut_ns = now_s, start_ns + elapsed_ns
+        return Window(start_ns, self._cut_ns)
 
     @staticmethod
     def _guard(profiler: Profiler, step: Callable[[], None]) -> None:

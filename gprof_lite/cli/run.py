@@ -30,7 +30,7 @@ EXAMPLES: Final = """\
 examples:
   sudo gprof-lite run --embedded-server                 server and agent in one go; what `make run` does
   sudo gprof-lite run --server http://profiles:4040     to a Pyroscope, or to another host's gprof-lite server
-  sudo gprof-lite run --daemon --window 30s             in the background; stop it with: kill $(cat /run/gprof-lite.lock)
+  sudo gprof-lite run --daemon --window 30s             in the background; to stop it: kill $(cat /run/gprof-lite.lock)
 
 A server that is down costs nothing: windows wait in the spool and arrive later.
 """
@@ -64,9 +64,13 @@ def _run_agent(options: OptionValues) -> int:
             stop,
             abort,
             report=_print_status,
-            on_server=lambda url: print(f"gprof-lite: flame graphs at {url}  (Ctrl-C ends agent and server)", flush=True),
+            on_server=_print_url,
         ).run()
     return 0
+
+
+def _print_url(url: str) -> None:
+    print(f"gprof-lite: flame graphs at {url}  (Ctrl-C ends agent and server)", flush=True)
 
 
 def _print_status(summary: WindowSummary) -> None:

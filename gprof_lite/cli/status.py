@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
+from typing import Final
 
 from gprof_lite.agent.agent import WindowSummary
 from gprof_lite.model.coverage import SourceCoverage, SourceState
 from gprof_lite.model.profile import SERVICE
 
-N_TOP_SERVICES = 3
+N_TOP_SERVICES: Final = 3
+MAX_DETAIL: Final = 120
 
 
 def format_status(summary: WindowSummary) -> str:
-    """``08:01:15  15 s  1.97 CPUs busy  burn 50 %, python3 49 %  perf ok, py-spy ok  sent 12, waiting 0  agent 41 MB``."""
+    """One line, such as this (here in two)::
+
+    08:01:15  15 s  1.97 CPUs busy: burn 50 %, python3 49 %  perf ok, py-spy ok  sent 12, waiting 0
+      agent 41 MB, 0.9 % CPU
+    """
     window = summary.sealed.window
     parts = (
         time.strftime("%H:%M:%S", time.localtime(window.end_ns / 1e9)),
@@ -38,7 +45,7 @@ def _busy(summary: WindowSummary) -> str:
 def _source(source: SourceCoverage) -> str:
     words = f"{source.source} {source.state.value}"
     if source.state in (SourceState.DEGRADED, SourceState.FAILED) and source.detail:
-        words += f" ({source.detail})"
+        words += f" ({textwrap.shorten(source.detail, MAX_DETAIL, placeholder=' …')})"
     if source.lost_s > 0.01 * (source.covered_s + source.lost_s):
         words += f", {source.lost_s:.1f} s lost"
     return words

@@ -124,6 +124,18 @@ def test_the_next_window_starts_where_the_last_one_ended() -> None:
         second = windows.run(2.0, 10.0).window
 
     assert second.start_ns == first.end_ns
+    assert second.duration_s == pytest.approx(2.0)
+
+
+def test_a_window_grows_by_what_sealing_the_last_one_took_beyond_it() -> None:
+    clock = FakeClock()
+    with SteppingStop(clock) as stop:
+        windows = session([ScriptedProfiler(perf_report())], clock, stop)
+        windows.run(2.0, 10.0)
+        clock.advance(3.0)
+        late = windows.run(2.0, 10.0).window
+
+    assert late.duration_s == pytest.approx(3.0)
 
 
 def test_a_stop_seals_what_there_is() -> None:
@@ -143,7 +155,7 @@ def test_a_wall_clock_that_jumps_back_makes_no_negative_window() -> None:
         clock._utc_ns -= 3600 * 10**9
         window = windows.run(2.0, 10.0).window
 
-    assert window.start_ns == clock.utc_ns() - 2 * 10**9
+    assert window.end_ns == clock.utc_ns()
     assert window.duration_s == pytest.approx(2.0)
 
 
@@ -194,9 +206,7 @@ def test_an_empty_runtime_profile_leaves_the_native_stacks() -> None:
 
 
 def test_without_any_native_sample_the_runtime_counts_stand() -> None:
-    assert run_once(perf_report(), pyspy_report(process(7, "python3", run=3))) == {
-        "python3": {("python3", "run"): 30}
-    }
+    assert run_once(perf_report(), pyspy_report(process(7, "python3", run=3))) == {"python3": {("python3", "run"): 30}}
 
 
 def test_lost_samples_keep_their_weight() -> None:
