@@ -53,11 +53,12 @@ class Target:
     executable_id: tuple[int, int] | None
 
     def has_execed(self) -> bool:
-        """Whether it runs another program now. A process that ended has not."""
+        """Whether it runs another program now. A process that ended has not; a zombie has no program at all."""
         try:
-            return read_executable_id(self.identity.pid) != self.executable_id
+            now = read_executable_id(self.identity.pid)
         except TargetGone:
             return False
+        return now is not None and now != self.executable_id
 
 
 @dataclass(frozen=True, slots=True)
