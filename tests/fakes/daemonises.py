@@ -7,10 +7,11 @@ import time
 
 if os.fork() == 0:
     os.setsid()
-    if os.fork() == 0:
+    daemon_pid = os.fork()
+    if daemon_pid == 0:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        print(f"daemon {os.getpid()}", flush=True)
         time.sleep(600)
+    print(f"daemon {daemon_pid}", flush=True)
     os._exit(0)
 os.wait()
