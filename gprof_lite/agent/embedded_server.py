@@ -9,17 +9,16 @@ from contextlib import contextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
-import requests
-
 from gprof_lite.config import Address, OptionValues, options_of
 from gprof_lite.errors import ChildError, PrerequisiteError
 from gprof_lite.server.options import ServerOptions
 from gprof_lite.stop import StopToken
+from gprof_lite.supervise.output import Tail
 from gprof_lite.supervise.process import start_process_managed
 from gprof_lite.supervise.warden_client import Warden
 
 READY_WITHIN_S: Final = 30.0
-PROBE_TIMEOUT_S: Final = 1.0
+READY_WORDS: Final = "gprof-lite server: "
 
 
 def own_command() -> tuple[str, ...]:
@@ -61,7 +60,9 @@ def open_embedded_server(url: str, options: OptionValues, warden: Warden, abort:
             stop=abort,
             name="server",
             environment={"PATH": os.defpath, "LANG": "C.UTF-8"},
-            ready=lambda process: _answers(url),
+            stdout=Tail(),
+            # Its own word, not an answer on the port: somebody else's server may be there, and answer.
+            ready=lambda process: READY_WORDS in process.stdout_tail,
             ready_within_s=READY_WITHIN_S,
             grace_s=5.0,
         )
@@ -71,11 +72,3 @@ def open_embedded_server(url: str, options: OptionValues, warden: Warden, abort:
         said = exc.stderr_tail.strip().rpartition("\n")[2]
         raise PrerequisiteError("the embedded server", said or exc.reason) from exc
 
-
-def _answers(url: str) -> bool:
-    try:
-        with requests.Session() as session:
-            session.trust_env = False  # a proxy has no business between us and our own child
-            return session.get(url + "/ready", timeout=PROBE_TIMEOUT_S).ok
-    except requests.RequestException:
-        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from gprof_lite.agent.embedded_server import READY_WORDS
 from gprof_lite.agent.signals import stop_on_signals
 from gprof_lite.cli.command import Command
 from gprof_lite.cli.log import LogOptions
@@ -27,7 +28,7 @@ def run(options: OptionValues) -> int:
 
     chosen = options_of(options, ServerOptions)
     with StopToken() as stop, StopToken() as abort, stop_on_signals(stop, abort):
-        serve(chosen, stop, on_ready=lambda address: print(f"gprof-lite server: http://{address}", flush=True))
+        serve(chosen, stop, on_ready=lambda address: print(f"{READY_WORDS}http://{address}", flush=True))
     return 0
 
 

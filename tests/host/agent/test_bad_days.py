@@ -36,7 +36,7 @@ def test_a_server_that_is_down_for_twenty_windows_gets_all_of_them_newest_first(
     start_target(burn_program)
     agent = start_agent("--window", "1s")
     agent.wait_windows(N_WINDOWS_WITHOUT_SERVER)
-    waiting = list((tmp_path / "spool").glob("*burn-c*"))
+    waiting = list((tmp_path / "spool").glob("*burn_c*"))
     assert len(waiting) >= N_WINDOWS_WITHOUT_SERVER
 
     # WHEN the server comes
@@ -48,7 +48,7 @@ def test_a_server_that_is_down_for_twenty_windows_gets_all_of_them_newest_first(
     )
     try:
         give_up_at = time.monotonic() + 90
-        while set(waiting) & set((tmp_path / "spool").glob("*burn-c*")) and time.monotonic() < give_up_at:
+        while set(waiting) & set((tmp_path / "spool").glob("*burn_c*")) and time.monotonic() < give_up_at:
             time.sleep(0.2)
 
         # THEN every window arrived, without a hole
@@ -61,7 +61,7 @@ def test_a_server_that_is_down_for_twenty_windows_gets_all_of_them_newest_first(
     finally:
         server.terminate()
         server.wait(30)
-    assert not set(waiting) & set((tmp_path / "spool").glob("*burn-c*"))
+    assert not set(waiting) & set((tmp_path / "spool").glob("*burn_c*"))
     windows_s = sum(1.0 for line in agent.windows)
     # One busy CPU, or a fair half of one when the other tests of this host want it too.
     assert answer["flamebearer"]["numTicks"] / 1e9 > 0.3 * windows_s

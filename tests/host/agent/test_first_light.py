@@ -69,7 +69,7 @@ def flatten(bearer: Mapping[str, Any]) -> dict[tuple[str, ...], int]:
 
 @pytest.mark.usefixtures("both_burn")
 def test_record_writes_the_known_shares_into_every_file(tmp_path: Path, burn_python: tuple[str, ...]) -> None:
-    ended = run_command("record", "-d", "8", "-o", "out", directory=tmp_path)
+    ended = run_command("record", "-d", "8", "-F", "299", "-o", "out", directory=tmp_path)
 
     assert ended.returncode == 0, ended.stderr
     python = Path(burn_python[0]).name
@@ -91,7 +91,7 @@ def test_record_writes_the_known_shares_into_every_file(tmp_path: Path, burn_pyt
 def test_the_agent_delivers_the_known_shares_to_its_server(
     start_agent: Callable[..., RunningAgent], burn_python: tuple[str, ...]
 ) -> None:
-    agent = start_agent("--embedded-server")
+    agent = start_agent("--embedded-server", "-F", "299")
     agent.wait_windows(4)
 
     answer = requests.get(
@@ -114,7 +114,7 @@ def test_a_stop_keeps_the_last_window_and_leaves_nothing_running(
     assert agent.stop() == 0
 
     assert len(agent.windows) == 1
-    kept = list((agent.directory / "spool").glob("*burn-c*"))
+    kept = list((agent.directory / "spool").glob("*burn_c*"))
     assert len(kept) == 1
     profile = parse_collapsed(gzip.decompress(kept[0].read_bytes()).decode().splitlines())
     assert shares(profile.stacks, "burn-c", C_SHARES) == pytest.approx(C_SHARES, abs=2 * POINTS)
