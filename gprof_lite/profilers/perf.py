@@ -51,6 +51,7 @@ class PerfProfiler:
         self._losses = LossCounter()
         self._owned = ExitStack()
         self._is_cut = False
+        self._lost_s = 0.0
         self._cpu_s_before = 0.0
         self._n_starts_before = 0
 
@@ -111,6 +112,7 @@ class PerfProfiler:
         self._is_cut = True
         if self._recorder is not None:
             self._recorder.switch(Deadline.after(CUT_WITHIN_S, self._context.clock))
+            self._lost_s = self._recorder.take_lost_s()
 
     def seal(self, window: Window, deadline: Deadline) -> SourceReport:
         """Read the files of the window that ends now."""
@@ -140,7 +142,7 @@ class PerfProfiler:
         condition = RecorderCondition(
             is_recording=recorder.is_recording,
             is_idle=recorder.is_idle,
-            lost_s=recorder.take_lost_s(),
+            lost_s=self._lost_s,
             n_restarts=n_restarts,
             usage=ChildUsage(usage.cpu_s - self._cpu_s_before, usage.peak_rss_bytes),
             error=recorder.last_error if n_restarts or not recorder.is_recording else None,

@@ -47,6 +47,9 @@ GRACE_S: Final = 5.0
 HANGS_AFTER_S: Final = 15.0
 # How long a tick waits for an answer that normally takes 30 us.
 ANSWERS_WITHIN_S: Final = 0.05
+# A perf that has not answered for so long counts as absent. It may answer later, and what is still in its ring buffers
+# then comes with the next window; rather too much is called lost than too little.
+UNHEARD_S: Final = 2.0
 # perf begins again when so many times the floor is free, so that it does not go on and off every second.
 RESUME_FACTOR: Final = 1.25
 # Below the length of a tick: the first restart comes with the next one.
@@ -102,6 +105,7 @@ class PerfRecorder:
         self._heard: _Generation | None = None
         self._lost_s = 0.0
         self._covered_to_s = 0.0
+        self._silent_since_s: float | None = None
         self._switched_s = 0.0
         self.trouble = ""
         self.is_idle = False
@@ -253,12 +257,13 @@ class PerfRecorder:
             return
         if generation.control.wait_answered(Deadline.after(ANSWERS_WITHIN_S, self._context.clock), self._is_recording):
             self._account(generation)
-        elif self._silent_s(generation) > HANGS_AFTER_S and self._process is not None:
-            logger.warning("perf hangs and is killed", extra={"silent_s": round(self._silent_s(generation), 1)})
+            self._silent_since_s = None
+        elif self._silent_since_s is None:
+            self._silent_since_s = self._context.clock.monotonic_s()
+        elif self._context.clock.monotonic_s() - self._silent_since_s > HANGS_AFTER_S and self._process is not None:
+            logger.warning("perf hangs and is killed", extra={"silent_s": HANGS_AFTER_S})
             self._process.send_signal(signal.SIGKILL)
-
-    def _silent_s(self, generation: _Generation) -> float:
-        return self._context.clock.monotonic_s() - max(self._covered_to_s, generation.ready_s)
+            self._silent_since_s = None
 
     def _account(self, generation: _Generation) -> None:
         """perf has written everything up to now; what was before it was ready is lost."""
@@ -268,12 +273,13 @@ class PerfRecorder:
         self._covered_to_s = self._context.clock.monotonic_s()
 
     def take_lost_s(self) -> float:
-        """Seconds since the last call in which nothing was recorded."""
+        """Seconds since the last call in which nothing was recorded. To be asked right after ``switch``."""
         now_s = self._context.clock.monotonic_s()
+        unheard_s = now_s - self._covered_to_s
         if self.is_idle:
             self._covered_to_s = now_s
-        elif not (self.is_recording and self._generation is self._heard):
-            self._lost_s += max(0.0, now_s - self._covered_to_s)
+        elif not self.is_recording or self._generation is not self._heard or unheard_s > UNHEARD_S:
+            self._lost_s += max(0.0, unheard_s)
             self._covered_to_s = now_s
         lost_s, self._lost_s = self._lost_s, 0.0
         return lost_s

@@ -6,12 +6,14 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gprof_lite.model.coverage import SourceState
+from gprof_lite.profilers import perf_recorder
 from gprof_lite.profilers.contract import SourceReport, SourceRole
 from gprof_lite.profilers.perf import PerfProfiler
 from gprof_lite.profilers.perf_options import PerfOptions
@@ -40,12 +42,12 @@ def child_pids(name: bytes) -> list[int]:
     return found
 
 
-def kill_recorder(bench: Bench) -> None:
-    """SIGKILL the perf record whose files are in this test's scratch directory, and no other."""
+def kill_recorder(bench: Bench, number: int = signal.SIGKILL) -> None:
+    """Signal the perf record whose files are in this test's scratch directory, and no other."""
     mine = str(bench.work.path).encode()
     for pid in child_pids(b"record"):
         if mine in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
 
 
 def test_native_functions_have_their_shares(bench: Bench, burn_program: Path, start_target: Start) -> None:
@@ -75,24 +77,23 @@ def cpu_s_of(pid: int) -> float:
 
 
 def test_windows_follow_each_other_without_a_gap(bench: Bench, burn_program: Path, start_target: Start) -> None:
-    # GIVEN a busy process
-    target = start_target(burn_program)
+    # GIVEN a host that is never idle: 99 samples a second and CPU, whoever they belong to
+    n_cpus = os.cpu_count() or 1
+    for _ in range(2 * n_cpus):
+        start_target("nice", burn_program)
+    n_a_second = 99 * n_cpus
 
-    # WHEN six windows follow each other
+    # WHEN seven windows follow each other
+    cuts_s: list[float] = []
     with PerfProfiler(bench.context(options=FAST)) as profiler:
-        began_s = cpu_s_of(target.pid)
-        reports = [bench.window(profiler, 1.0) for _ in range(5)]
-        ended_s: list[float] = []
-        reports.append(bench.window(profiler, 1.0, before_seal=lambda: ended_s.append(cpu_s_of(target.pid))))
+        reports = [bench.window(profiler, 1.0, before_seal=lambda: cuts_s.append(time.monotonic())) for _ in range(7)]
 
-    # THEN all of the CPU time it used is in one of them, within one percent and a sample for each end
-    period_s = 1 / 99
-    seen_s = sum(samples_of(report, target.pid) for report in reports) * period_s
-    used_s = ended_s[0] - began_s
-    assert used_s > 1.0
-    assert seen_s == pytest.approx(used_s, abs=0.01 * used_s + 4 * period_s)
+    # THEN every moment between the first cut and the last is in one of them, within one percent
+    n_seen = sum(report.coverage.n_samples for report in reports[1:])
+    n_expected = (cuts_s[-1] - cuts_s[0]) * n_a_second
+    assert n_seen == pytest.approx(n_expected, rel=0.01, abs=4)
     # AND no window says otherwise
-    assert [report.coverage.lost_s for report in reports] == [0.0] * 6
+    assert [report.coverage.lost_s for report in reports] == [0.0] * 7
     assert {report.coverage.state for report in reports} == {SourceState.OK}
 
 
@@ -114,6 +115,25 @@ def test_perf_killed_in_mid_window_costs_seconds_not_the_window(
     # AND the next window is whole again
     assert after.coverage.state is SourceState.OK
     assert after.coverage.lost_s == 0.0
+
+
+def test_a_perf_that_hangs_does_not_hold_up_the_window(
+    bench: Bench, burn_program: Path, start_target: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a perf that somebody stops in mid-window
+    target = start_target(burn_program)
+    monkeypatch.setattr(perf_recorder, "HANGS_AFTER_S", 2.0)
+    with PerfProfiler(bench.context(options=FAST)) as profiler:
+        during = once_after(0.5, lambda: kill_recorder(bench, signal.SIGSTOP))
+        hung = bench.window(profiler, 3.0, during=during)
+        after = bench.window(profiler, 3.0)
+        whole = bench.window(profiler, 1.0)
+
+    # THEN its windows end and say what is missing, it is replaced, and the windows after it are whole
+    assert hung.coverage.lost_s == pytest.approx(3.0, abs=1.0)
+    assert hung.coverage.state is not SourceState.OK
+    assert samples_of(after, target.pid) > 0
+    assert whole.coverage.state is SourceState.OK
 
 
 def test_stale_pids_do_not_stop_perf(bench: Bench, burn_program: Path, start_target: Start) -> None:
