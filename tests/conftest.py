@@ -100,7 +100,7 @@ def _children() -> Iterator[tuple[str, str]]:
 
 
 def _scratch() -> Iterator[tuple[str, str]]:
-    for path in Path(tempfile.gettempdir(), "gprof-lite").glob("*"):
+    for path in Path(tempfile.gettempdir()).glob("gprof-lite-*/*"):
         if _is_ours(path.name):
             yield "scratch", str(path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,13 +27,14 @@ class ObservationOptions:
 
     host: str | None = setting(None, read=some_text(), help="host label of all profiles [this host's name]")
     scratch_directory: Path | None = setting(
-        None, read=path(), help="where profilers write while they run; emptied at the end [gprof-lite in TMPDIR]"
+        None, read=path(), help="where profilers write while they run; emptied at the end [gprof-lite-UID in TMPDIR]"
     )
 
     @property
     def scratch_root(self) -> Path:
         """Absolute: profilers do not run in our working directory."""
-        return (self.scratch_directory or Path(tempfile.gettempdir()) / "gprof-lite").absolute()
+        own = Path(tempfile.gettempdir(), f"gprof-lite-{os.geteuid()}")  # one user cannot use another's
+        return (self.scratch_directory or own).absolute()
 
 
 @dataclass(frozen=True, slots=True)

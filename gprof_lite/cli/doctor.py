@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +12,6 @@ from gprof_lite.agent.observation import ObservationOptions
 from gprof_lite.agent.signals import stop_on_signals
 from gprof_lite.cli.command import Command
 from gprof_lite.cli.log import LogOptions
-from gprof_lite.cli.progress import ProgressLine
 from gprof_lite.config import OptionValues, options_of, setting, yes_or_no
 from gprof_lite.delivery.delivery import DeliveryOptions
 from gprof_lite.profilers.contract import SamplingOptions
@@ -41,17 +39,16 @@ def run(options: OptionValues) -> int:
     """Examine, print, and return whether the main job can run."""
     as_json = options_of(options, DoctorOptions).json
     checks: list[Check] = []
-    with ProgressLine(sys.stderr) as progress, StopToken() as stop, StopToken() as abort, stop_on_signals(stop, abort):
-        progress.show("looking at this host (some seconds)")
+    with StopToken() as stop, StopToken() as abort, stop_on_signals(stop, abort):
         for check in examine(options, stop):
             checks.append(check)
-            progress.show(f"looked at: {check.name}")
+            if not as_json:
+                print(_lines(check), flush=True)
     can_run = all(check.state is not CheckState.FAIL for check in checks)
     if as_json:
         rows = [{**dataclasses.asdict(check), "state": check.state.value} for check in checks]
         print(json.dumps({"can_run": can_run, "checks": rows}, indent=2))
     else:
-        print("\n".join(_lines(check) for check in checks))
         print("\n" + ("This host can be profiled." if can_run else "This host cannot be profiled yet: see fail above."))
     return 0 if can_run else EXIT_CANNOT_DO_THE_MAIN_JOB
 

@@ -7,7 +7,7 @@ import sys
 from typing import Final
 
 from gprof_lite.agent.observation import ObservationOptions
-from gprof_lite.agent.recording import RecordOptions, record
+from gprof_lite.agent.recording import Recording, RecordOptions, record
 from gprof_lite.agent.signals import stop_on_signals
 from gprof_lite.agent.summary import summarize
 from gprof_lite.cli.command import Command
@@ -16,6 +16,7 @@ from gprof_lite.cli.progress import ProgressLine
 from gprof_lite.cli.report import format_report
 from gprof_lite.clock import SystemClock
 from gprof_lite.config import OptionValues, options_of
+from gprof_lite.model.coverage import SourceState
 from gprof_lite.profilers.catalog import CATALOG
 from gprof_lite.profilers.contract import SamplingOptions
 from gprof_lite.stop import StopToken
@@ -32,11 +33,11 @@ EXIT_NOTHING_SEEN: Final = 3
 
 
 def run(options: OptionValues) -> int:
-    """Record, show what was found, return 0; 3 when no source could observe anything."""
+    """Record, show what was found, return 0; 3 when nothing could be observed."""
     own = options_of(options, RecordOptions)
     sampling = options_of(options, SamplingOptions)
     with ProgressLine(sys.stderr) as progress, StopToken() as stop, StopToken() as abort, stop_on_signals(stop, abort):
-        what = f"{len(sampling.pid)} processes" if sampling.pid else "the whole host"
+        what = _what(sampling.pid)
         progress.show(f"starting to record {what} at {sampling.frequency_hz} Hz")
         recording = record(
             options,
@@ -51,8 +52,23 @@ def run(options: OptionValues) -> int:
         print(json.dumps(document, indent=2))
     else:
         print(format_report(document, recording.directory))
-    failed = all(source.state.value == "failed" for source in recording.sealed.coverage.sources)
-    return EXIT_NOTHING_SEEN if failed else 0
+    return EXIT_NOTHING_SEEN if _complain_of_nothing(recording) else 0
+
+
+def _what(pids: tuple[int, ...]) -> str:
+    if not pids:
+        return "the whole host"
+    return f"{len(pids)} processes" if len(pids) > 1 else f"process {pids[0]}"
+
+
+def _complain_of_nothing(recording: Recording) -> bool:
+    """Say so, and why, when there is not one stack because a source failed. An idle host is no failure."""
+    failed = [source for source in recording.sealed.coverage.sources if source.state is SourceState.FAILED]
+    if recording.profile.stacks or not failed:
+        return False
+    print(f"gprof-lite: nothing could be observed: {failed[0].source}: {failed[0].detail}", file=sys.stderr)
+    print("  to mend it: sudo gprof-lite doctor", file=sys.stderr)
+    return True
 
 
 COMMAND: Final = Command(

@@ -42,9 +42,12 @@ def _lines(document: Mapping[str, Any], directory: Path) -> Iterator[str]:
 
 
 def _table(title: str, rows: Iterable[Mapping[str, Any]], name_key: str) -> Iterator[str]:
+    rows = list(rows)[:N_ROWS]
+    if not rows:
+        return
     yield ""
     yield f"{title:<{NAME_WIDTH}} {'CPU':>9} {'share':>7}"
-    for row in list(rows)[:N_ROWS]:
+    for row in rows:
         kind = row.get("kind", "native")
         name = row[name_key] + ("" if kind == "native" else f"  [{kind}]")
         yield f"  {_shortened(name):<{NAME_WIDTH - 2}} {row['weight'] / 1e9:>7.2f} s {100 * row['share']:>5.1f} %"
