@@ -24,6 +24,8 @@ class RetryPolicy:
         n_failures: of one payload in a row before another one is tried.
         defer_s: how long a payload is put off that alone makes the server fail.
         crash_s: after an error of our own.
+        smallest_split_bytes: spool files smaller than this are never halved because of a 429. They are a tenth of what
+            is sent, more or less, and the usual burst limit is 2 MB (wire.md).
     """
 
     base_s: float = 1.0
@@ -33,6 +35,7 @@ class RetryPolicy:
     n_failures: int = 3
     defer_s: float = 600.0
     crash_s: float = 1.0
+    smallest_split_bytes: int = 16_384
 
     def retrying(
         self, pause: Callable[[float], None], before_pause: Callable[[tenacity.RetryCallState], None]

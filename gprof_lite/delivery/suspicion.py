@@ -7,6 +7,7 @@ first one is put off for a while; if it fails too, the receiver is to blame and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
@@ -56,10 +57,6 @@ class Suspicion(Generic[Key]):
             self._suspect, self._n_in_a_row = None, 0
         return convicted
 
-    def forgive(self, key: Key) -> None:
-        """Put it off no longer."""
-        self._deferred_until_s.pop(key, None)
-
     def nobody_else(self) -> None:
         """There is no other payload to ask: go on with the suspect."""
         self._suspect, self._n_in_a_row = None, 0
@@ -71,6 +68,10 @@ class Suspicion(Generic[Key]):
         if self.wants_second_opinion and self._suspect is not None:
             skipped.add(self._suspect)
         return frozenset(skipped)
+
+    def next_due_s(self) -> float:
+        """When the first of those that are put off may be tried again; infinite when there is none."""
+        return min(self._deferred_until_s.values(), default=math.inf)
 
     @property
     def n_deferred(self) -> int:

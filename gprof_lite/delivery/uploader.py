@@ -86,7 +86,6 @@ class Uploader:
         self._policy = policy or RetryPolicy()
         self._suspicion: Suspicion[SpoolName] = Suspicion(self._policy.n_failures, self._policy.defer_s)
         self._to_split: set[SpoolName] = set()
-        self._last_status: int | None = None
         self._in_hand: SpoolEntry | None = None
         self._said_unauthorized = False
         self._complained_at_s = -_COMPLAIN_EVERY_S
@@ -126,7 +125,7 @@ class Uploader:
         while not self._stop.is_set:
             try:
                 if not retrying(self._send_newest):
-                    self._spool.wait_for_work(self._stop, Deadline.after(_IDLE_S, self._clock))
+                    self._wait_for_work()
             except StopRequested:
                 break
             except Exception as exc:  # noqa: BLE001
@@ -134,6 +133,10 @@ class Uploader:
                 # hand is not delivered, but set aside, so that it cannot bring us down again and again.
                 self._crashed(exc)
         self._note(state=UploaderState.EXITED)
+
+    def _wait_for_work(self) -> None:
+        due_in_s = self._suspicion.next_due_s() - self._clock.monotonic_s()
+        self._spool.wait_for_work(self._stop, Deadline.after(min(_IDLE_S, max(0.0, due_in_s)), self._clock))
 
     def _send_newest(self) -> bool:
         """Try one payload. Return whether there was one."""
@@ -156,7 +159,7 @@ class Uploader:
         except Transient as exc:
             self._spool.release(entry)
             self._suspicion.failed(entry.name)
-            self._last_status = exc.status
+            self._split_if_burst(entry, exc.status)
             raise
         self._in_hand = None
         return True
@@ -165,7 +168,6 @@ class Uploader:
         now_s = self._clock.monotonic_s()
         entry = self._spool.claim(self._suspicion.to_skip(now_s))
         if entry is None and self._suspicion.wants_second_opinion:
-            self._split_if_burst(self._suspicion.suspect)
             self._suspicion.nobody_else()
             entry = self._spool.claim(self._suspicion.to_skip(now_s))
         return entry
@@ -185,10 +187,10 @@ class Uploader:
                 raise Rejected(f"one stack alone is too large: {exc}", status=exc.status) from exc
             self._split(entry, payload)
             return
-        self._spool.done(entry)
         self._count("n_sent")
         self._note(last_sent_ns=self._clock.utc_ns())
         self._works(entry)
+        self._spool.done(entry)
 
     def _split(self, entry: SpoolEntry, payload: Payload) -> None:
         try:
@@ -204,18 +206,22 @@ class Uploader:
         convicted = self._suspicion.succeeded(entry.name, self._clock.monotonic_s())
         if convicted is not None:
             logger.warning("payload put off: it alone makes the receiver fail", extra={"payload": str(convicted)})
-            self._split_if_burst(convicted)
         if self._said_unauthorized or self.statistics().state is not UploaderState.RUNNING:
             logger.info("delivery works again", extra={"sink": self._sink.name})
         self._said_unauthorized = False
         self._complained_at_s = -_COMPLAIN_EVERY_S
         self._note(state=UploaderState.RUNNING, last_error="", n_deferred=self._suspicion.n_deferred)
 
-    def _split_if_burst(self, name: SpoolName | None) -> None:
-        """A 429 for this payload alone is no rate but a burst limit: it would be refused for ever (wire.md)."""
-        if name is not None and self._last_status == HTTPStatus.TOO_MANY_REQUESTS:
-            self._suspicion.forgive(name)
-            self._to_split.add(name)
+    def _split_if_burst(self, entry: SpoolEntry, status: int | None) -> None:
+        """429 again and again for a large payload may be no rate but a burst limit: then it is refused for ever.
+
+        Nothing in the answer tells the two apart (wire.md). Halving is right for the one and, down to a smallest size,
+        does no harm in the other.
+        """
+        is_large = entry.size_bytes >= self._policy.smallest_split_bytes
+        if status == HTTPStatus.TOO_MANY_REQUESTS and is_large and self._suspicion.wants_second_opinion:
+            self._suspicion.nobody_else()
+            self._to_split.add(entry.name)
 
     def _set_aside(self, entry: SpoolEntry, words: str) -> None:
         self._spool.quarantine(entry, words)

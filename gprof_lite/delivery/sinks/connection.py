@@ -19,21 +19,28 @@ class HeldAdapter(HTTPAdapter):
 
     def __init__(self, lifeline: Lifeline) -> None:
         self._lifeline = lifeline
+        self._pools: list[HTTPConnectionPool] = []
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         # A documented attribute of urllib3's PoolManager; it calls what it finds there with (host, port, **settings).
         self.poolmanager.pool_classes_by_scheme = {
-            "http": partial(_pool, HTTPConnectionPool, HeldConnection, self._lifeline),
-            "https": partial(_pool, HTTPSConnectionPool, HeldTlsConnection, self._lifeline),
+            "http": partial(self._open_pool, HTTPConnectionPool, HeldConnection),
+            "https": partial(self._open_pool, HTTPSConnectionPool, HeldTlsConnection),
         }
 
+    def close(self) -> None:
+        # urllib3 leaves a pool's connections to the garbage collector: a traceback kept anywhere keeps them open.
+        for pool in self._pools:
+            pool.close()
+        super().close()
 
-def _pool(pool_class: Any, connection_class: Any, lifeline: Lifeline, *args: Any, **kwargs: Any) -> Any:
-    pool = pool_class(*args, **kwargs)
-    pool.ConnectionCls = partial(connection_class, lifeline=lifeline)
-    return pool
+    def _open_pool(self, pool_class: Any, connection_class: Any, *args: Any, **kwargs: Any) -> Any:
+        pool = pool_class(*args, **kwargs)
+        pool.ConnectionCls = partial(connection_class, lifeline=self._lifeline)
+        self._pools.append(pool)
+        return pool
 
 
 class _Held:

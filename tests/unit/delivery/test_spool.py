@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -407,8 +408,9 @@ def test_many_payloads_are_indexed_without_opening_one(directory: Path, clock: F
     # GIVEN 10,000 names with nothing in them: opening one would fail
     with Spool(directory, QUOTA, clock):
         pass
+    newest = SpoolName.of(make_payload())
     for number in range(10_000):
-        (directory / str(SpoolName.of(make_payload(age_s=number / 10)))).touch(0o600)
+        (directory / str(replace(newest, start_ns=newest.start_ns - number * 10**8))).touch(0o600)
     # WHEN
     with Spool(directory, SpoolQuota(1 << 30, 3600.0), clock) as spool:
         # THEN
