@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+# Fixtures for tests of any directory.
+from tests.burning_targets import burn_program, burn_python, start_target  # noqa: F401
+from tests.running_agent import start_agent  # noqa: F401
+
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
 CGROUP_MOUNTS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
 SETTLE_S = 3.0

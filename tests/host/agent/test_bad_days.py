@@ -15,7 +15,7 @@ import psutil
 import pytest
 import requests
 
-from tests.host.agent.program import ROOT, RunningAgent, command, free_port, run_command
+from tests.running_agent import ROOT, RunningAgent, command, free_port, run_command
 
 CPU = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
 FAKES = ROOT / "tests/fakes"

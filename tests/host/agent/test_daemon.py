@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.host.agent.program import free_port, run_command
+from tests.running_agent import free_port, run_command
 
 
 def wait_for(path: Path, words: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from gprof_lite.formats.collapsed import parse_collapsed
-from tests.host.agent.program import RunningAgent, run_command
+from tests.running_agent import RunningAgent, run_command
 
 POINTS = 5.0
 C_SHARES = {"burn_seventy": 70.0, "burn_twenty": 20.0, "burn_ten": 10.0}

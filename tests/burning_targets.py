@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-TARGETS = Path(__file__).parents[1] / "targets"
+TARGETS = Path(__file__).with_name("targets")
 
 
 @pytest.fixture(scope="session")
