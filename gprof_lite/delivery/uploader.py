@@ -150,9 +150,9 @@ class Uploader:
         except (FormatError, SpoolError) as exc:
             self._set_aside(entry, str(exc))
         except Rejected as exc:
-            self._set_aside(entry, str(exc))
             if exc.status is not None:
                 self._works(entry)
+            self._set_aside(entry, str(exc))
         except Unauthorized as exc:
             self._spool.release(entry)
             self._wait_for_credentials(exc)

@@ -34,8 +34,9 @@ class Lifeline:
 
     def hold(self, connection: socket.socket) -> None:
         """From now on this is the connection in use. Shut down at once if the time is over already."""
-        # A copy, because TLS takes the descriptor out of the socket object that we are given.
-        copy = connection.dup()
+        # A copy, because TLS takes the descriptor out of the socket object that we are given; by its number, because an
+        # SSLSocket refuses to be copied.
+        copy = socket.socket(fileno=os.dup(connection.fileno()))
         with self._lock:
             self._let_go()
             self._socket = copy

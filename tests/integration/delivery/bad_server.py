@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import UUID
 
 from gprof_lite.delivery.delivery import Delivery
@@ -141,10 +143,12 @@ class BadServer:
 
     Attributes:
         requests: all that arrived whole, in order.
+        certificate: PEM file with key and certificate, to speak TLS.
     """
 
     decide: Callable[[Request], Behaviour] = lambda request: answer(200)
     requests: list[Request] = field(default_factory=list)
+    certificate: Path | None = None
 
     def __post_init__(self) -> None:
         self._listener = socket.socket()
@@ -197,8 +201,13 @@ class BadServer:
             self._start_thread(self._serve, connection)
 
     def _serve(self, connection: socket.socket) -> None:
-        connection.settimeout(0.02)
         try:
+            if self.certificate is not None:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                context.load_cert_chain(self.certificate)
+                connection.settimeout(GUARD_S)
+                connection = context.wrap_socket(connection, server_side=True)
+            connection.settimeout(0.02)
             with connection:
                 while (request := self._read(connection)) and self._answer(connection, request):
                     pass
