@@ -91,18 +91,28 @@ class PerfProfiler:
             return
         self._recorder.tick()
         self._take()
-        unreduced = next((number for number, each in enumerate(self._recordings) if not each.is_tried), None)
-        if unreduced is not None:  # one a tick: a piece of 64 MiB takes about a second
-            self._recordings[unreduced] = reduce_recording(self._recordings[unreduced])
+        self._reduce_next()  # one a tick: a piece of 64 MiB takes about a second
+        self._drop_excess()
 
     def _take(self) -> None:
-        if self._recorder is None:
-            return
-        self._recordings += self._recorder.take_recordings()
+        if self._recorder is not None:
+            self._recordings += self._recorder.take_recordings()
+
+    def _reduce_next(self) -> bool:
+        """Reduce the first recording on which that was not tried yet. False: there is none."""
+        for number, recording in enumerate(self._recordings):
+            if not recording.is_tried:
+                self._recordings[number] = reduce_recording(recording)
+                return True
+        return False
+
+    def _drop_excess(self) -> None:
+        """Keep the recordings inside the scratch budget: reduce them all before one is dropped, the oldest first."""
         while len(self._recordings) > 1 and self._total_bytes() > self._options.perf_scratch_bytes:
-            oldest = self._recordings.pop(0)
-            oldest.path.unlink(missing_ok=True)
-            self._losses.count("dropped_recordings", example=f"{oldest.path.name}: the scratch directory was full")
+            if not self._reduce_next():
+                oldest = self._recordings.pop(0)
+                oldest.path.unlink(missing_ok=True)
+                self._losses.count("dropped_recordings", example="the scratch space was full")
 
     def _total_bytes(self) -> int:
         return sum(each.size_bytes() for each in self._recordings)

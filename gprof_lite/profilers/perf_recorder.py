@@ -29,6 +29,7 @@ from gprof_lite.profilers.perf_command import perf_environment, record_argv
 from gprof_lite.profilers.perf_control import PerfControl
 from gprof_lite.profilers.perf_event import PerfEvent
 from gprof_lite.profilers.perf_fold import Recording
+from gprof_lite.profilers.perf_ledger import PerfLedger
 from gprof_lite.profilers.perf_options import PerfOptions
 from gprof_lite.profilers.perf_targets import PerfTargets
 from gprof_lite.supervise.output import Discard, Tail
@@ -47,9 +48,6 @@ GRACE_S: Final = 5.0
 HANGS_AFTER_S: Final = 15.0
 # How long a tick waits for an answer that normally takes 30 us.
 ANSWERS_WITHIN_S: Final = 0.05
-# A perf that has not answered for so long counts as absent. It may answer later, and what is still in its ring buffers
-# then comes with the next window; rather too much is called lost than too little.
-UNHEARD_S: Final = 2.0
 # perf begins again when so many times the floor is free, so that it does not go on and off every second.
 RESUME_FACTOR: Final = 1.25
 # Below the length of a tick: the first restart comes with the next one.
@@ -62,6 +60,7 @@ STAMP_S: Final = 0.011
 class _Generation:
     """One perf from its start to the next one's: its directory and the pipe to it."""
 
+    number: int
     directory: Path
     control: PerfControl
     owned: ExitStack
@@ -102,9 +101,7 @@ class PerfRecorder:
         self._generation: _Generation | None = None
         self._n_generations = 0
         self._n_taken = 0
-        self._heard: _Generation | None = None
-        self._lost_s = 0.0
-        self._covered_to_s = 0.0
+        self._ledger = PerfLedger(context.clock)
         self._silent_since_s: float | None = None
         self._switched_s = 0.0
         self.trouble = ""
@@ -115,7 +112,7 @@ class PerfRecorder:
             self._root = self._context.work.subdirectory("perf")
             opening.callback(self._end)
             self._begin()
-            self._covered_to_s = self._context.clock.monotonic_s()
+            self._ledger.rest()  # the first window begins now
             self._listen()
             self._owned = opening.pop_all()
         return self
@@ -211,7 +208,7 @@ class PerfRecorder:
         directory.mkdir(mode=0o700)
         with ExitStack() as opening:
             control = opening.enter_context(PerfControl(directory))
-            return _Generation(directory, control, opening.pop_all())
+            return _Generation(self._n_generations, directory, control, opening.pop_all())
 
     def _retire(self) -> None:
         """Close the pipe to a perf that is gone. Its files stay until they are taken."""
@@ -245,7 +242,7 @@ class PerfRecorder:
         done = all(generation.control.wait_answered(until, self._is_recording) for _ in range(2))
         self._switched_s = self._context.clock.monotonic_s()
         if done:
-            self._account(generation)
+            self._ledger.hear(generation.number, generation.ready_s)
         return done
 
     def _is_recording(self) -> bool:
@@ -256,7 +253,7 @@ class PerfRecorder:
         if generation is None or not self.is_recording:
             return
         if generation.control.wait_answered(Deadline.after(ANSWERS_WITHIN_S, self._context.clock), self._is_recording):
-            self._account(generation)
+            self._ledger.hear(generation.number, generation.ready_s)
             self._silent_since_s = None
         elif self._silent_since_s is None:
             self._silent_since_s = self._context.clock.monotonic_s()
@@ -265,24 +262,10 @@ class PerfRecorder:
             self._process.send_signal(signal.SIGKILL)
             self._silent_since_s = None
 
-    def _account(self, generation: _Generation) -> None:
-        """perf has written everything up to now; what was before it was ready is lost."""
-        if generation is not self._heard:
-            self._lost_s += max(0.0, generation.ready_s - self._covered_to_s)
-            self._heard = generation
-        self._covered_to_s = self._context.clock.monotonic_s()
-
     def take_lost_s(self) -> float:
         """Seconds since the last call in which nothing was recorded. To be asked right after ``switch``."""
-        now_s = self._context.clock.monotonic_s()
-        unheard_s = now_s - self._covered_to_s
-        if self.is_idle:
-            self._covered_to_s = now_s
-        elif not self.is_recording or self._generation is not self._heard or unheard_s > UNHEARD_S:
-            self._lost_s += max(0.0, unheard_s)
-            self._covered_to_s = now_s
-        lost_s, self._lost_s = self._lost_s, 0.0
-        return lost_s
+        recording = self._generation.number if self._generation is not None and self.is_recording else None
+        return self._ledger.take_lost_s(recording, is_idle=self.is_idle)
 
     # --- the disk --------------------------------------------------------------------------------------------------
 
