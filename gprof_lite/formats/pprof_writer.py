@@ -6,15 +6,13 @@ a mapping and a line, every sample as many values as there are sample types.
 
 from __future__ import annotations
 
-import re
 import zlib
 from typing import Any, Final
 
 from gprof_lite.formats.pprof_messages import PprofProfile, ProfileMessage
-from gprof_lite.model.frame import Frame
+from gprof_lite.formats.python_frame import python_place
+from gprof_lite.model.frame import PYTHON, Frame
 
-# "handle (shop/views.py:12)_[p]": how Python frames are written (model.frame); the line is the function's first.
-_PYTHON_FRAME: Final = re.compile(r".* \((?P<file>.+):(?P<line>[0-9]{1,9})\)_\[p\]")
 _MAPPING_ID: Final = 1
 # zlib's gzip container: window of 2**15 with a gzip header, whose time it leaves 0.
 _GZIP_WINDOW: Final = 31
@@ -81,8 +79,8 @@ class _Writer:
         number = len(self._location_ids) + 1
         self._location_ids[frame] = number
         name = self._string(frame)
-        place = _PYTHON_FRAME.fullmatch(frame)
-        file, line = (self._string(place["file"]), int(place["line"])) if place else (0, 0)
+        place = python_place(frame.removesuffix(PYTHON)) if frame.endswith(PYTHON) else None
+        file, line = (self._string(place.file), place.line) if place else (0, 0)
         # Without system_name: go tool pprof takes a name that equals it for a mangled one and cuts off everything in
         # brackets.
         self.message.function.add(id=number, name=name, filename=file, start_line=line)

@@ -6,22 +6,12 @@ however many of its lines were seen.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from typing import Final
 
 from gprof_lite.formats.collapsed import BAD_LINES, parse_weight
+from gprof_lite.formats.python_frame import python_place
 from gprof_lite.model.frame import MAX_FRAME_LENGTH, PYTHON, Frame, Stack, clean_frame
 from gprof_lite.model.losses import LossCounter, Losses
-
-# Frames of py-spy 0.4, Python's first:
-#   Cart.total.<locals>.<genexpr> (my prog.py:4)
-#   <module> (shop/__main__.py:1)
-#   dyn (<string>:1)
-#   thread (12189): MainThread
-#   process 12147:"python3 my prog.py"
-#   PyObject_Call (libpython3.11.so.1.0)
-_PYTHON_FRAME: Final = re.compile(r".+ \(.+:[0-9]+\)")
 
 
 def parse_pyspy_raw(lines: Iterable[str]) -> tuple[dict[Stack, int], Losses]:
@@ -50,7 +40,14 @@ def parse_pyspy_raw(lines: Iterable[str]) -> tuple[dict[Stack, int], Losses]:
 
 
 def _frame(name: str) -> Frame:
+    # Frames of py-spy 0.4, Python's first:
+    #   Cart.total.<locals>.<genexpr> (my prog.py:4)
+    #   <module> (shop/__main__.py:1)
+    #   dyn (<string>:1)
+    #   thread (12189): MainThread
+    #   process 12147:"python3 my prog.py"
+    #   PyObject_Call (libpython3.11.so.1.0)
     frame = clean_frame(name)
-    if _PYTHON_FRAME.fullmatch(frame):
-        return frame[: MAX_FRAME_LENGTH - len(PYTHON)] + PYTHON
-    return frame
+    if python_place(frame) is None:
+        return frame
+    return frame[: MAX_FRAME_LENGTH - len(PYTHON)] + PYTHON
