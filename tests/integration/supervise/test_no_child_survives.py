@@ -101,6 +101,13 @@ def all_dead(agent: AgentProgram) -> bool:
     return not agent.descendants() and not any(is_living(pid) for pid in agent.children)
 
 
+def remains(agent: AgentProgram) -> str:
+    """What of it is left, for the message of a failing test."""
+    pids = {agent.process.pid, agent.warden_pid, *agent.children, *agent.descendants()}
+    stats = (read_stat(pid) for pid in sorted(pids))
+    return ", ".join(f"{stat.pid} {stat.state} of {stat.parent_pid}" for stat in stats if stat is not None)
+
+
 def is_living(pid: int) -> bool:
     """A zombie is dead: when init gets round to reaping what it inherited is init's business."""
     stat = read_stat(pid)
@@ -120,7 +127,7 @@ def test_agent_dies__everything_is_dead_in_time(
     # WHEN it dies
     agent.process.send_signal(death)
     # THEN so does everything
-    assert wait_for(lambda: all_dead(agent), DEAD_WITHIN_S)
+    assert wait_for(lambda: all_dead(agent), DEAD_WITHIN_S), remains(agent)
 
 
 @pytest.mark.host
@@ -139,7 +146,7 @@ def test_agent_with_perf_and_pyspy_dies__everything_is_dead_in_time(
     # WHEN the agent dies
     agent.process.send_signal(death)
     # THEN so do they
-    assert wait_for(lambda: all_dead(agent), DEAD_WITHIN_S)
+    assert wait_for(lambda: all_dead(agent), DEAD_WITHIN_S), remains(agent)
 
 
 @pytest.mark.host
@@ -155,7 +162,7 @@ def test_agent_is_killed_for_lack_of_memory__everything_is_dead_in_time(
     agent.process.stdin.close()
     assert agent.process.wait(SAYS_WITHIN_S) == -signal.SIGKILL
     # THEN its children are dead with it
-    assert wait_for(lambda: all_dead(agent), DEAD_WITHIN_S)
+    assert wait_for(lambda: all_dead(agent), DEAD_WITHIN_S), remains(agent)
 
 
 @pytest.fixture
@@ -193,7 +200,7 @@ def test_agent_and_warden_die_at_once__direct_children_die_and_daemons_at_the_ne
     # AND the daemon, which has nobody any more, at the start of the next agent
     assert len(agent.descendants()) == 1
     with Warden(use_cgroup=mode == "leaf"):
-        assert wait_for(lambda: all_dead(agent), DEAD_WITHIN_S)
+        assert wait_for(lambda: all_dead(agent), DEAD_WITHIN_S), remains(agent)
 
 
 def test_warden_is_stopped_and_agent_dies__next_start_cleans_up(
@@ -205,7 +212,7 @@ def test_warden_is_stopped_and_agent_dies__next_start_cleans_up(
     agent.process.kill()
     agent.process.wait()
     with Warden(use_cgroup=mode == "leaf"):
-        assert wait_for(lambda: all_dead(agent), DEAD_WITHIN_S)
+        assert wait_for(lambda: all_dead(agent), DEAD_WITHIN_S), remains(agent)
 
 
 def test_signals_to_the_whole_group__warden_does_not_mind(
@@ -218,7 +225,7 @@ def test_signals_to_the_whole_group__warden_does_not_mind(
     assert stat is not None
     assert stat.session == stat.process_group == agent.warden_pid
     agent.process.kill()
-    assert wait_for(lambda: all_dead(agent), DEAD_WITHIN_S)
+    assert wait_for(lambda: all_dead(agent), DEAD_WITHIN_S), remains(agent)
 
 
 def test_other_agents_children__are_left_alone(start_agent: Callable[..., AgentProgram], wait_for: WaitFor) -> None:
@@ -232,7 +239,7 @@ def test_other_agents_children__are_left_alone(start_agent: Callable[..., AgentP
     assert agent.process.poll() is None
     assert len(agent.descendants()) == 1 + 2
     agent.process.kill()
-    assert wait_for(lambda: all_dead(agent), DEAD_WITHIN_S)
+    assert wait_for(lambda: all_dead(agent), DEAD_WITHIN_S), remains(agent)
 
 
 # --- the warden dies, the agent lives ---------------------------------------------------------------------------------
