@@ -150,8 +150,10 @@ class PySpyProfiler:
     def _in_scope(self, processes: Mapping[int, ProcessFacts]) -> list[ProcessFacts]:
         asked_for = self._context.sampling.pid
         pids = with_descendants(processes, asked_for) if asked_for else processes.keys()
-        # Not ourselves: reading our memory would cost more than there is to see, and perf has us anyway.
-        ours = (os.getpid(), self._context.warden.statistics().pid)
+        # Neither ourselves nor our children: reading our memory would cost more than there is to see, perf has us
+        # anyway, and Debian's perf is linked with libpython without running any Python.
+        warden_pid = self._context.warden.statistics().pid
+        ours = {os.getpid(), *with_descendants(processes, [warden_pid] if warden_pid is not None else [])}
         return [processes[pid] for pid in pids if pid not in ours and not processes[pid].is_kernel_thread]
 
     @staticmethod

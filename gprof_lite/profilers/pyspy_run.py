@@ -35,9 +35,10 @@ GRACE_S: Final = 2.0
 MAX_OUTPUT_BYTES: Final = 64 * 1024 * 1024
 MAX_LINE_BYTES: Final = 1024 * 1024
 
-# Why a process keeps perf's stacks; the first two are nobody's failure.
+# Why a process keeps perf's stacks; the first three are nobody's failure.
 IDLE: Final = "py-spy saw it idle"
 TOO_SHORT: Final = "the window ended before py-spy had begun"
+NO_INTERPRETER: Final = "it holds Python but runs none"
 EXECED: Final = "it started another program"
 
 # py-spy> Wrote raw flamegraph data to 'x.raw'. Samples: 91 Errors: 53
@@ -188,5 +189,7 @@ def _why_nothing(child: ChildResult, status: str) -> str:
         return f"py-spy died of {signal.Signals(-child.returncode).name}"
     if child.returncode < 0:
         return TOO_SHORT
+    if "Failed to find a python interpreter" in child.stderr_tail:
+        return NO_INTERPRETER
     lines = [line.strip() for line in child.stderr_tail.splitlines() if line.strip()]
     return f"py-spy: {lines[0].removeprefix('Error: ')[:200]}" if lines else f"py-spy exited {child.returncode}"

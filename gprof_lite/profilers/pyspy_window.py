@@ -11,7 +11,7 @@ from gprof_lite.model.frame import Stack
 from gprof_lite.model.losses import LossCounter
 from gprof_lite.model.profile import Window
 from gprof_lite.profilers.contract import ProcessProfile, SourceReport, SourceRole
-from gprof_lite.profilers.pyspy_run import EXECED, IDLE, TOO_SHORT, RunResult
+from gprof_lite.profilers.pyspy_run import EXECED, IDLE, NO_INTERPRETER, TOO_SHORT, RunResult
 
 NAME: Final = "py-spy"
 MAX_REASONS: Final = 3
@@ -117,7 +117,7 @@ class PySpyWindow:
 
 
 # Not our failure: there was nothing to see, or no time to see it.
-_HARMLESS: Final = (IDLE, TOO_SHORT)
+_HARMLESS: Final = (IDLE, TOO_SHORT, NO_INTERPRETER)
 
 
 def _state(n_shown: int, is_harmless: bool, unavailable: str) -> SourceState:
