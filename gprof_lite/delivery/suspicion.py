@@ -1,8 +1,9 @@
 """Suspicion: is it the payload or the receiver? Pure.
 
 The newest payload goes first, so one that makes the receiver fail each time (a 500 for this one body) would hold up
-all older ones. After some failures in a row another payload is tried for a second opinion: if that one is taken, the
-first one is put off for a while; if it fails too, the receiver is to blame and the order stays as it is.
+all older ones. After some failures in a row another payload is tried for a second opinion: if it fails too, the
+receiver is to blame and the order stays as it is. If it is taken, the suspect gets one more chance, because the
+receiver may have come back in between; failing again then, it is put off for a while.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Suspicion(Generic[Key]):
         self._defer_s = defer_s
         self._suspect: Key | None = None
         self._n_in_a_row = 0
+        self._has_witness = False
         self._deferred_until_s: dict[Key, float] = {}
 
     @property
@@ -38,28 +40,36 @@ class Suspicion(Generic[Key]):
     def wants_second_opinion(self) -> bool:
         return self._n_in_a_row >= self._n_failures
 
-    def failed(self, key: Key) -> None:
-        """An attempt has failed for a reason that may pass."""
-        if key == self._suspect:
-            self._n_in_a_row += 1
-        elif self.wants_second_opinion:
-            self._suspect, self._n_in_a_row = None, 0
-        else:
-            self._suspect, self._n_in_a_row = key, 1
+    def failed(self, key: Key, now_s: float) -> bool:
+        """An attempt has failed for a reason that may pass. Return whether the payload is put off for it."""
+        if key != self._suspect:
+            was_second_opinion = self.wants_second_opinion
+            self._forget()
+            if not was_second_opinion:
+                self._suspect, self._n_in_a_row = key, 1
+            return False
+        self._n_in_a_row += 1
+        is_convicted = self._has_witness
+        if is_convicted:
+            self._deferred_until_s[key] = now_s + self._defer_s
+            self._forget()
+        return is_convicted
 
-    def succeeded(self, key: Key, now_s: float) -> Key | None:
-        """The receiver has taken, or finally judged, a payload: it works. Return the one that is put off for it."""
+    def succeeded(self, key: Key) -> None:
+        """The receiver has taken, or finally judged, a payload: it works."""
         self._deferred_until_s.pop(key, None)
-        convicted = self._suspect if self.wants_second_opinion and key != self._suspect else None
-        if convicted is not None:
-            self._deferred_until_s[convicted] = now_s + self._defer_s
-        if convicted is not None or key == self._suspect:
-            self._suspect, self._n_in_a_row = None, 0
-        return convicted
+        if key == self._suspect:
+            self._forget()
+        elif self.wants_second_opinion:
+            self._has_witness = True
+            self._n_in_a_row = 0
 
     def nobody_else(self) -> None:
         """There is no other payload to ask: go on with the suspect."""
-        self._suspect, self._n_in_a_row = None, 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._suspect, self._n_in_a_row, self._has_witness = None, 0, False
 
     def to_skip(self, now_s: float) -> frozenset[Key]:
         """Payloads not to be tried now."""

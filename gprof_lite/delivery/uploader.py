@@ -19,7 +19,7 @@ import tenacity
 from gprof_lite.clock import Clock, Deadline
 from gprof_lite.delivery.payload import Payload
 from gprof_lite.delivery.retry import RetryPolicy
-from gprof_lite.delivery.sinks.contract import Sink
+from gprof_lite.delivery.sinks.contract import Sink, Unreachable
 from gprof_lite.delivery.spool import Spool
 from gprof_lite.delivery.spool_index import SpoolEntry
 from gprof_lite.delivery.spool_name import SpoolName
@@ -135,6 +135,7 @@ class Uploader:
         self._note(state=UploaderState.EXITED)
 
     def _wait_for_work(self) -> None:
+        self._note(state=UploaderState.RUNNING)
         due_in_s = self._suspicion.next_due_s() - self._clock.monotonic_s()
         self._spool.wait_for_work(self._stop, Deadline.after(min(_IDLE_S, max(0.0, due_in_s)), self._clock))
 
@@ -158,8 +159,8 @@ class Uploader:
             self._wait_for_credentials(exc)
         except Transient as exc:
             self._spool.release(entry)
-            self._suspicion.failed(entry.name)
-            self._split_if_burst(entry, exc.status)
+            if not isinstance(exc, Unreachable):
+                self._suspect(entry, exc.status)
             raise
         self._in_hand = None
         return True
@@ -203,21 +204,21 @@ class Uploader:
 
     def _works(self, entry: SpoolEntry) -> None:
         """The receiver has answered for good: whatever was wrong with it is over."""
-        convicted = self._suspicion.succeeded(entry.name, self._clock.monotonic_s())
-        if convicted is not None:
-            logger.warning("payload put off: it alone makes the receiver fail", extra={"payload": str(convicted)})
+        self._suspicion.succeeded(entry.name)
         if self._said_unauthorized or self.statistics().state is not UploaderState.RUNNING:
             logger.info("delivery works again", extra={"sink": self._sink.name})
         self._said_unauthorized = False
         self._complained_at_s = -_COMPLAIN_EVERY_S
         self._note(state=UploaderState.RUNNING, last_error="", n_deferred=self._suspicion.n_deferred)
 
-    def _split_if_burst(self, entry: SpoolEntry, status: int | None) -> None:
-        """429 again and again for a large payload may be no rate but a burst limit: then it is refused for ever.
-
-        Nothing in the answer tells the two apart (wire.md). Halving is right for the one and, down to a smallest size,
-        does no harm in the other.
-        """
+    def _suspect(self, entry: SpoolEntry, status: int | None) -> None:
+        """The receiver has failed with this payload; it may be the payload's fault."""
+        if self._suspicion.failed(entry.name, self._clock.monotonic_s()):
+            logger.warning("payload put off: it alone makes the receiver fail", extra={"payload": str(entry.name)})
+            self._note(n_deferred=self._suspicion.n_deferred)
+        # 429 again and again for a large payload may be no rate but a burst limit: then it is refused for ever. Nothing
+        # in the answer tells the two apart (wire.md). Halving is right for the one and, down to a smallest size, does
+        # no harm in the other.
         is_large = entry.size_bytes >= self._policy.smallest_split_bytes
         if status == HTTPStatus.TOO_MANY_REQUESTS and is_large and self._suspicion.wants_second_opinion:
             self._suspicion.nobody_else()

@@ -6,7 +6,12 @@ from typing import Protocol
 
 from gprof_lite.clock import Deadline
 from gprof_lite.delivery.payload import Payload
+from gprof_lite.errors import Transient
 from gprof_lite.stop import StopToken
+
+
+class Unreachable(Transient):
+    """There was no connection: worth another try, and it says nothing of the payload."""
 
 
 class Sink(Protocol):
@@ -23,6 +28,7 @@ class Sink(Protocol):
         """Deliver a payload. Returning means: the receiver has it. Ends by the deadline, and at once when stopped.
 
         Raises:
+            Unreachable: nobody was there to take it.
             Transient: worth another try; also when it was cut by deadline or stop, so that nobody knows.
             TooLarge: wants to be split.
             Rejected: never to be sent again as it is.

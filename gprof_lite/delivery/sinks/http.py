@@ -22,6 +22,7 @@ from gprof_lite import __version__
 from gprof_lite.clock import Clock, Deadline
 from gprof_lite.delivery.sinks.answer import clean_words, error_of, parse_retry_after
 from gprof_lite.delivery.sinks.connection import HeldAdapter
+from gprof_lite.delivery.sinks.contract import Unreachable
 from gprof_lite.delivery.sinks.credentials import Credentials
 from gprof_lite.delivery.sinks.lifeline import Lifeline
 from gprof_lite.errors import Transient
@@ -92,7 +93,7 @@ class HttpClient:
                 self._exchange(post, headers, deadline)
             # urllib3's own errors come through where requests streams; UnicodeError from a host name of ours.
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as exc:
-                raise Transient(self._why(exc)) from exc
+                raise (Unreachable if _is_no_connection(exc) else Transient)(self._why(exc)) from exc
 
     def has_new_credentials(self) -> bool:
         return self._credentials.have_changed()
@@ -130,7 +131,18 @@ class HttpClient:
     def _why(self, error: BaseException) -> str:
         if self._lifeline.is_cut:
             return "no answer in time"
-        root = error
-        while (cause := root.__cause__ or root.__context__) is not None:
-            root = cause
+        root = _chain(error)[-1]
         return self._credentials.redact(clean_words(f"{type(error).__name__}: {root}".encode(errors="replace")))
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error and what caused it, the first cause last."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    return chain
+
+
+def _is_no_connection(error: BaseException) -> bool:
+    kinds = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
+    return any(isinstance(cause, kinds) for cause in _chain(error))

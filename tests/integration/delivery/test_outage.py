@@ -287,6 +287,28 @@ def test_one_poisonous_payload_does_not_hold_up_the_others(server: BadServer, op
         # THEN the others are sent, and it stays
         wait_balanced(delivery, n_left=1)
         assert delivery.statistics().spool.n_sent == 5
+        assert delivery.statistics().spool.n_quarantined == 0
+
+
+def test_a_payload_that_was_put_off_is_tried_again(server: BadServer, open_to: OpenDelivery) -> None:
+    # GIVEN one that makes the server fail until that is mended
+    is_mended = threading.Event()
+
+    def decide(request: Request) -> Behaviour:
+        is_poison = request.profile.labels["service_name"] == "poison"
+        return answer(500 if is_poison and not is_mended.is_set() else 200)
+
+    server.decide = decide
+    server.start()
+    with open_to() as delivery:
+        delivery.put(make_profile(50, service="poison"))
+        delivery.put(make_profile(1))
+        wait_until(lambda: delivery.statistics().uploader.n_deferred == 1, "put off")
+        # WHEN
+        is_mended.set()
+        # THEN
+        wait_balanced(delivery)
+        assert delivery.statistics().spool.n_sent == 2
 
 
 def test_a_broken_file_costs_only_itself(server: BadServer, open_to: OpenDelivery, spool_directory: Path) -> None:
