@@ -7,6 +7,7 @@ the thread goes on until it is closed: it is the spool that bounds what piles up
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 CLOSE_BUDGET_S: Final = 2.0
 # How long to sleep with nothing to do. Only for ageing: a new payload wakes the thread.
 _IDLE_S: Final = 60.0
-# A line for the first failure of an outage, then one a minute.
+# One line a minute of each kind, however often the receiver comes and goes or refuses.
 _COMPLAIN_EVERY_S: Final = 60.0
 
 
@@ -88,7 +89,9 @@ class Uploader:
         self._to_split: set[SpoolName] = set()
         self._in_hand: SpoolEntry | None = None
         self._said_unauthorized = False
-        self._complained_at_s = -_COMPLAIN_EVERY_S
+        self._has_complained = False
+        self._complained_at_s = -math.inf
+        self._told_aside_at_s = -math.inf
         self._stop = StopToken()
         self._lock = threading.Lock()
         self._statistics = UploaderStatistics()
@@ -205,10 +208,10 @@ class Uploader:
     def _works(self, entry: SpoolEntry) -> None:
         """The receiver has answered for good: whatever was wrong with it is over."""
         self._suspicion.succeeded(entry.name)
-        if self._said_unauthorized or self.statistics().state is not UploaderState.RUNNING:
+        if self._said_unauthorized or self._has_complained:
             logger.info("delivery works again", extra={"sink": self._sink.name})
         self._said_unauthorized = False
-        self._complained_at_s = -_COMPLAIN_EVERY_S
+        self._has_complained = False
         self._note(state=UploaderState.RUNNING, last_error="", n_deferred=self._suspicion.n_deferred)
 
     def _suspect(self, entry: SpoolEntry, status: int | None) -> None:
@@ -227,7 +230,14 @@ class Uploader:
     def _set_aside(self, entry: SpoolEntry, words: str) -> None:
         self._spool.quarantine(entry, words)
         self._note(last_error=words)
-        logger.warning("payload set aside", extra={"payload": str(entry.name), "reason": words})
+        now_s = self._clock.monotonic_s()
+        if now_s - self._told_aside_at_s >= _COMPLAIN_EVERY_S:
+            self._told_aside_at_s = now_s
+            n_quarantined = self._spool.statistics().n_quarantined
+            logger.warning(
+                "payload set aside",
+                extra={"payload": str(entry.name), "reason": words, "n_quarantined": n_quarantined},
+            )
 
     def _before_pause(self, attempt: tenacity.RetryCallState) -> None:
         outcome = attempt.outcome
@@ -237,6 +247,7 @@ class Uploader:
         now_s = self._clock.monotonic_s()
         if now_s - self._complained_at_s >= _COMPLAIN_EVERY_S:
             self._complained_at_s = now_s
+            self._has_complained = True
             logger.warning(
                 "upload failed, will be retried",
                 extra={"sink": self._sink.name, "error": error, "n_spooled": self._spool.statistics().n_spooled},

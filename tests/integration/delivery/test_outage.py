@@ -57,6 +57,22 @@ def test_twenty_windows_of_an_outage_arrive_newest_first(server: BadServer, open
     assert [request.profile for request in server.accepted] == profiles[::-1]
 
 
+def test_a_server_that_comes_and_goes_does_not_flood_the_log(
+    server: BadServer, open_to: OpenDelivery, caplog: pytest.LogCaptureFixture
+) -> None:
+    # GIVEN
+    server.decide = at_first(*[answer(503), answer(200)] * 10)
+    server.start()
+    # WHEN
+    with open_to() as delivery:
+        for number in range(10):
+            delivery.put(make_profile(number))
+        wait_balanced(delivery)
+        assert delivery.statistics().uploader.n_failures == 10
+    # THEN
+    assert caplog.text.count("upload failed") == 1
+
+
 def test_what_was_spooled_is_sent_after_a_restart(server: BadServer, open_to: OpenDelivery) -> None:
     # GIVEN an agent that ended while the server was down
     profiles = [make_profile(number) for number in range(3)]
