@@ -25,14 +25,14 @@ from gprof_lite.supervise.warden_child import Child
 NAME = b"gprof-warden"
 LEFTOVERS_WITHIN_S = 2.0
 _SWEEP_EVERY_MS = 3
-_OOM_NEVER = "-1000"
+_OOM_NEVER = b"-1000"
 _MAX_LEAVES_STUCK = 64
 
 
 class WardenProcess:
     """The state of a warden. ``leaf_root`` is an existing cgroup directory of ours, or empty."""
 
-    def __init__(self, channel: socket.socket, agent_pidfd: int, leaf_root: str, oom_score_adj: str) -> None:
+    def __init__(self, channel: socket.socket, agent_pidfd: int, leaf_root: str, oom_score_adj: bytes) -> None:
         self._channel = channel
         self._agent_pidfd = agent_pidfd
         self._leaf_root = leaf_root
@@ -88,7 +88,8 @@ class WardenProcess:
         return [child for child in self._running.values() if child.id == child_id]
 
     def _spawn(self, child_id: int, received: list[int]) -> None:
-        if len(received) != messages.MAX_DESCRIPTORS:  # the kernel dropped some at our descriptor limit
+        # At our descriptor limit the kernel drops some. If these fit, so does what we open later: one at a time.
+        if len(received) != messages.MAX_DESCRIPTORS:
             _close_all(received)
             self._refuse(child_id, errno.EMFILE, warden_child.STAGE_SET_UP)
             return
@@ -236,12 +237,12 @@ def main(arguments: list[str]) -> None:
         warden.kill_everything()
 
 
-def _lower_oom_score() -> str:
+def _lower_oom_score() -> bytes:
     """Be the last one the OOM killer takes, where that is allowed. Return the agent's value, for the children."""
-    with open("/proc/self/oom_score_adj", encoding="ascii") as file:
+    with open("/proc/self/oom_score_adj", "rb") as file:
         inherited = file.read().strip()
     try:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
             file.write(_OOM_NEVER)
     except OSError:  # needs CAP_SYS_RESOURCE; without it we are as likely as the agent
         pass

@@ -1,5 +1,8 @@
 """From a request to an executed program: the fork half of the warden.
 
+What runs between fork and exec avoids whatever imports on first use (text files do, for their codec): the import would
+be made again in every child, and takes longer than all the rest.
+
 Standard library only and no ``typing``: the warden imports this, and is kept small.
 """
 
@@ -39,7 +42,7 @@ class Child:
         self.refusal: tuple[int, str] | None = None  # said in place of its exit
 
 
-def fork_child(child: Child, oom_score_adj: str) -> int:
+def fork_child(child: Child, oom_score_adj: bytes) -> int:
     """Fork and execute. Sets ``child.pid``.
 
     Returns:
@@ -70,7 +73,7 @@ def read_failure(outcome_fd: int) -> tuple[int, str] | None:
     return marshal.loads(data) if data else None
 
 
-def _become(child: Child, warden_pid: int, outcome_fd: int, oom_score_adj: str) -> None:
+def _become(child: Child, warden_pid: int, outcome_fd: int, oom_score_adj: bytes) -> None:
     """Turn the forked process into the program. Never returns."""
     failure = _EIO_BEFORE_ANYTHING
     stage = STAGE_SET_UP
@@ -90,7 +93,7 @@ def _become(child: Child, warden_pid: int, outcome_fd: int, oom_score_adj: str) 
         stage = STAGE_EXEC
         for number, fd in enumerate(child.stdio):
             os.dup2(fd, number, inheritable=True)
-        os.execvpe(child.spec.argv[0], child.spec.argv, child.spec.environment)
+        _execute(child.spec)
     except OSError as exc:
         failure = (exc.errno or errno.EIO, stage)
     except ValueError:  # a NUL inside an argument
@@ -100,16 +103,39 @@ def _become(child: Child, warden_pid: int, outcome_fd: int, oom_score_adj: str) 
         os._exit(EXIT_NOT_EXECUTED)
 
 
+def _execute(spec: Spec) -> None:
+    """Replace this process by the program. Raises OSError when it cannot be. os.execvpe would import ``warnings``."""
+    program = spec.argv[0]
+    if b"/" in program:
+        os.execve(program, spec.argv, spec.environment)
+    failure: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for directory in spec.environment.get(b"PATH", os.fsencode(os.defpath)).split(b":"):
+        try:
+            os.execve(directory + b"/" + program, spec.argv, spec.environment)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except PermissionError as exc:  # another directory may have one that can be executed, execvp(3)
+            failure = exc
+    raise failure
+
+
 def _restore_signals() -> None:
     """Ignored signals stay ignored across exec: a child must not inherit the deafness of the warden."""
-    for number in signal.valid_signals():
-        if signal.getsignal(number) == signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+    for number in ignored_signals():
+        signal.signal(number, signal.SIG_DFL)
 
 
-def _write_oom_score_adj(value: str) -> None:
+def ignored_signals() -> list[int]:
+    """What is ignored now: what the warden ignores, and what it inherited so (``nohup``)."""
+    with open("/proc/self/status", "rb", buffering=0) as file:
+        mask = int(file.read().partition(b"\nSigIgn:")[2].split(maxsplit=1)[0], 16)
+    # 32 and 33 are glibc's own: sigaction(2) refuses them.
+    return [number for number in range(1, signal.NSIG) if mask >> (number - 1) & 1 and number not in (32, 33)]
+
+
+def _write_oom_score_adj(value: bytes) -> None:
     try:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
             file.write(value)
     except OSError as exc:
         # Not worth a child: it is then as unlikely to be killed as the warden.

@@ -9,6 +9,7 @@ import socket
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
 from gprof_lite.clock import Deadline
@@ -113,6 +114,11 @@ class Warden:
     def has_leaves(self) -> bool:
         """Whether children live in cgroup leaves."""
         return self._root is not None
+
+    @property
+    def cgroup_path(self) -> Path | None:
+        """The directory that has the leaves, where there are leaves."""
+        return None if self._root is None else self._root.path
 
     @property
     def io(self) -> IoThread:
