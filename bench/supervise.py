@@ -157,18 +157,18 @@ def run_pattern(pattern: str, count: int, use_cgroup: bool) -> None:
 
 def print_table(columns: dict[str, Measurement]) -> None:
     """Rows are what is left; a cell is before -> after and the growth for each 1,000 children."""
-    print(f"{'':22}" + "".join(f"{name:>34}" for name in columns))
-    print(f"{'children':22}" + "".join(f"{column.count:>34,}" for column in columns.values()))
+    print(f"{'':22}" + "".join(f"{name:>44}" for name in columns))
+    print(f"{'children':22}" + "".join(f"{column.count:>44,}" for column in columns.values()))
     for name in ("descriptors", "threads", "zombies", "scratch_files", "rss_bytes"):
         cells = []
         for column in columns.values():
             before, after = getattr(column.before, name), getattr(column.after, name)
             growth = (after - before) / column.count * 1000
             cells.append(f"{before:,} -> {after:,} ({growth:+,.0f}/1000)")
-        print(f"{name.replace('_', ' '):22}" + "".join(f"{cell:>34}" for cell in cells))
-    print(f"{'ms per child':22}" + "".join(f"{column.ms_per_child:>34.2f}" for column in columns.values()))
+        print(f"{name.replace('_', ' '):22}" + "".join(f"{cell:>44}" for cell in cells))
+    print(f"{'ms per child':22}" + "".join(f"{column.ms_per_child:>44.2f}" for column in columns.values()))
     ours = columns["ours"]
-    print(f"{'warden RSS bytes':22}{f'{ours.warden_before_bytes:,} -> {ours.warden_after_bytes:,}':>34}")
+    print(f"{'warden RSS bytes':22}{f'{ours.warden_before_bytes:,} -> {ours.warden_after_bytes:,}':>44}")
     naive = columns["naive, pipes"]
     rss_of = {name: column.after.rss_bytes - column.before.rss_bytes for name, column in columns.items()}
     per_child = {name: rss_of[name] / columns[name].count for name in columns}

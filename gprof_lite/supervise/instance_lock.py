@@ -32,7 +32,11 @@ class InstanceLock:
         try:
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as exc:
-            raise PrerequisiteError(f"the lock file {self._path}", exc.strerror or "cannot be opened") from exc
+            raise PrerequisiteError(
+                f"the lock file {self._path}",
+                exc.strerror or "cannot be opened",
+                hint="run as root, or choose another place with --lock-file",
+            ) from exc
         try:
             self._take(fd)
         except BaseException:

@@ -119,4 +119,9 @@ class IoThread:
         if self._sources.get(fd) is source:
             del self._sources[fd]
             self._epoll.unregister(fd)
-            source.close()
+            try:
+                source.close()
+            except Exception:
+                # The thread goes on: all other children depend on it.
+                self.n_errors += 1
+                logger.exception("closing the output of a child failed")

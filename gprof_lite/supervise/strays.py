@@ -92,14 +92,23 @@ def kill_orphans(mark: Mark, dead_warden_pid: int, cgroup_name: str, within_s: f
         children = [stat for pid in read_children() if (stat := read_stat(pid)) is not None]
         doomed.update(stat.pid for stat in children if _is_orphan(stat, mark, dead_warden_pid, cgroup_name))
         for pid in doomed - ends.keys():
-            os.kill(pid, signal.SIGKILL)  # our own child, unreaped: the pid is its own
-            reaped, status, usage = os.wait4(pid, os.WNOHANG)
-            if reaped:
-                ends[pid] = ExitReport(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+            end = _kill_and_reap(pid)
+            if end is not None:
+                ends[pid] = end
         # What has died now may have left children of its own to us: look again until there is nobody new.
         if time.monotonic() > give_up_at or not any(stat.pid in doomed for stat in children):
             return ends
         time.sleep(_POLL_S)
+
+
+def _kill_and_reap(pid: int) -> ExitReport | None:
+    """Kill a child of ours; None while it is not dead yet."""
+    try:
+        os.kill(pid, signal.SIGKILL)  # unreaped: the pid is its own
+        reaped, status, usage = os.wait4(pid, os.WNOHANG)
+    except (ChildProcessError, ProcessLookupError):  # we were started with SIGCHLD ignored: the kernel reaps
+        return ExitReport(signal.SIGKILL)
+    return ExitReport(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024) if reaped else None
 
 
 def _is_orphan(stat: ProcStat, mark: Mark, dead_warden_pid: int, cgroup_name: str) -> bool:

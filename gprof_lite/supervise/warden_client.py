@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,11 @@ class Warden:
         self._null_fd = -1
 
     def __enter__(self) -> Warden:
+        """Start the warden, and end what dead agents left.
+
+        Raises:
+            PrerequisiteError: the kernel is too old, or no process can be started.
+        """
         _require_pidfd()
         with ExitStack() as on_failure:
             self._mark = strays.Mark.of_this_process()
@@ -94,8 +100,11 @@ class Warden:
             prctl.set_child_subreaper(True)
             self._io = IoThread()
             on_failure.callback(self._io.close)
-            with self._lock:
-                self._open_link()
+            try:
+                with self._lock:
+                    self._open_link()
+            except OSError as exc:
+                raise PrerequisiteError("a process for the warden", f"{exc.strerror}; no child can be started") from exc
             self._resources = on_failure.pop_all()
         return self
 
@@ -233,19 +242,26 @@ class Warden:
 
     def _on_lost(self, link: WardenLink) -> None:
         """The warden is dead. Its children die by the parent-death signal; make sure, reap them, tell their owners."""
+        ends: Mapping[int, ExitReport] = {}
         with self._lock:
             children, self._children = self._children, {}
-            link.reap()
-            if self._root is not None:
-                self._root.kill(ORPHANS_WITHIN_S)
-            cgroup_name = "" if self._root is None else self._root.path.name
-            ends = strays.kill_orphans(self._mark, link.pid, cgroup_name, ORPHANS_WITHIN_S)
-            if not self._closing:
-                self._n_wardens_lost += 1
-                logger.warning("the warden died", extra={"pid": link.pid, "said": link.stderr_tail()})
-            self._link = None
-        for child in children.values():
-            child.end(ends.get(child.pid or 0, _KILLED))
+            try:
+                ends = self._sweep_after(link)
+            finally:  # whatever went wrong: no owner waits in vain, and the next spawn has a new warden
+                self._link = None
+                for child in children.values():
+                    child.end(ends.get(child.pid or 0, _KILLED))
+
+    def _sweep_after(self, link: WardenLink) -> Mapping[int, ExitReport]:
+        link.reap()
+        if not self._closing:
+            self._n_wardens_lost += 1
+            logger.warning("the warden died", extra={"pid": link.pid, "said": link.stderr_tail()})
+        cgroup_name = ""
+        if self._root is not None:
+            self._root.kill(ORPHANS_WITHIN_S)
+            cgroup_name = self._root.path.name
+        return strays.kill_orphans(self._mark, link.pid, cgroup_name, ORPHANS_WITHIN_S)
 
 
 _KILLED = ExitReport(status=9)  # wait status of a process that SIGKILL ended, wait(2)
