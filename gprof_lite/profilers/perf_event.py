@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from gprof_lite.clock import Deadline
-from gprof_lite.errors import ChildError
+from gprof_lite.errors import ChildError, NotReady
 from gprof_lite.profilers.contract import ProfilerContext
 from gprof_lite.profilers.perf_command import events_argv, perf_environment, record_argv, trial_argv
 from gprof_lite.profilers.perf_control import PerfControl
@@ -46,12 +46,19 @@ WITH_IDLE: Final = (DEFAULT, PerfEvent("cpu-clock", "cpu-clock"), PerfEvent("tas
 
 @dataclass(frozen=True, slots=True)
 class EventTrial:
-    """What one candidate did. ``recorded_as``: the event that perf really used; ``n_samples``: of this process."""
+    """What one candidate did.
+
+    Attributes:
+        recorded_as: the event that perf really used.
+        n_samples: of this process.
+        hung: perf did not get ready in time: it would not with another event either.
+    """
 
     event: PerfEvent
     recorded_as: str
     n_samples: int
     error: str = ""
+    hung: bool = False
 
     @property
     def is_good(self) -> bool:
@@ -79,7 +86,10 @@ class EventChoice:
 
     def __str__(self) -> str:
         if self.event is None:
-            return "no event yields samples here (" + "; ".join(map(str, self.trials)) + ")"
+            errors = {trial.error for trial in self.trials}
+            # The same refusal three times over is one refusal.
+            why = errors.pop() if len(errors) == 1 else "; ".join(map(str, self.trials))
+            return f"no event yields samples here ({why})"
         passed_over = "; ".join(str(trial) for trial in self.trials[:-1])
         return f"event {self.event.name}" + (f" ({passed_over})" if passed_over else "")
 
@@ -101,6 +111,8 @@ def choose_event(perf: str, directory: Path, context: ProfilerContext, events: t
         trials.append(trial)
         if trial.is_good and not (trial.is_fallback and number + 1 < len(events)):
             return EventChoice(event, tuple(trials))
+        if trial.hung:
+            break
     return EventChoice(None, tuple(trials))
 
 
@@ -126,8 +138,17 @@ def _try(perf: str, place: Path, context: ProfilerContext, event: PerfEvent) -> 
             recorded_as = _output_of(events_argv(perf, recording), place, context).split("\n", 1)[0]
             lines = _output_of(trial_argv(perf, recording), place, context).split()
         except (ChildError, StopIteration) as exc:
-            return EventTrial(event, "", 0, error=str(exc) or "perf wrote nothing")
+            return EventTrial(event, "", 0, _why(exc), isinstance(exc, NotReady))
         return EventTrial(event, recorded_as, lines.count(str(os.getpid())))
+
+
+def _why(error: ChildError | StopIteration) -> str:
+    """The reason, and perf's own first word: what follows is advice of half a page."""
+    if isinstance(error, StopIteration):
+        return "perf wrote nothing"
+    said = (line.strip() for line in error.stderr_tail.splitlines())
+    first = next((line for line in said if line not in ("", "Error:")), "")
+    return error.reason + (f"; perf says: {first}" if first else "")
 
 
 def _record_ourselves(argv: tuple[str, ...], control: PerfControl, place: Path, context: ProfilerContext) -> None:

@@ -30,6 +30,9 @@ from gprof_lite.supervise.process import ChildResult, ManagedProcess, start_proc
 # After SIGINT, before SIGKILL. 20 ms are normal; a host short of CPU may need more.
 GRACE_S: Final = 2.0
 
+# By then it has begun, and SIGINT no longer kills it: some 100 ms are normal.
+BEGUN_S: Final = 1.0
+
 # py-spy writes each distinct stack once: 2 MB are 10,000 stacks of 20 frames. A target that makes more is cut off,
 # and counted.
 MAX_OUTPUT_BYTES: Final = 64 * 1024 * 1024
@@ -146,7 +149,7 @@ class PySpyRun:
                 # all of it to Python functions that are gone would be a lie.
                 return RunResult(self.target, {}, ran_s, EXECED, child=child)
             stacks, losses = self._read_output()
-        failure = "" if stacks else _why_nothing(child, self._process.stdout_tail)
+        failure = "" if stacks else _why_nothing(child, self._process.stdout_tail, ran_s)
         # Interpreters that have only just started cannot be read yet; exit 1 says so.
         may_retry = not stacks and not child.killed and child.returncode != 0
         return RunResult(self.target, stacks, ran_s, failure, may_retry, losses, child)
@@ -179,16 +182,18 @@ def _count_errors(status: str) -> int:
     return int(found[2]) if found else 0
 
 
-def _why_nothing(child: ChildResult, status: str) -> str:
+def _why_nothing(child: ChildResult, status: str, ran_s: float) -> str:
     """Why there is no stack, in words."""
     if child.killed or child.returncode is None:
         return "py-spy did not end in time and was killed"
     if child.returncode == 0:
+        if _SUMMARY.search(status) is None:
+            return "py-spy ended without saying what it saw"
         return IDLE if _count_errors(status) == 0 else "py-spy could not read its memory"
-    if child.returncode < 0 and not child.stopped:
-        return f"py-spy died of {signal.Signals(-child.returncode).name}"
-    if child.returncode < 0:
+    if child.returncode < 0 and child.stopped and ran_s < BEGUN_S:
         return TOO_SHORT
+    if child.returncode < 0:
+        return f"py-spy died of {signal.Signals(-child.returncode).name}"
     if "Failed to find a python interpreter" in child.stderr_tail:
         return NO_INTERPRETER
     lines = [line.strip() for line in child.stderr_tail.splitlines() if line.strip()]

@@ -130,7 +130,7 @@ def lying_tool(tmp_path: Path) -> Callable[[str, str], dict[str, str]]:
         place = tmp_path / "bin"
         place.mkdir()
         (place / tool).symlink_to(FAKES / liar)
-        return {"PATH": f"{place}:{os.environ['PATH']}"}
+        return {"PATH": str(place)}  # nothing else: a liar that cannot be executed must not be passed over
 
     return install
 
