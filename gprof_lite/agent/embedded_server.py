@@ -71,4 +71,3 @@ def open_embedded_server(url: str, options: OptionValues, warden: Warden, abort:
     except ChildError as exc:
         said = exc.stderr_tail.strip().rpartition("\n")[2]
         raise PrerequisiteError("the embedded server", said or exc.reason) from exc
-
