@@ -31,12 +31,13 @@ def burn_python() -> tuple[str, ...]:
 
 
 @pytest.fixture
-def start_target() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+def start_target(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts targets, which are killed at the end of the test."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*argv: str | Path) -> subprocess.Popen[bytes]:
-        started.append(subprocess.Popen([str(each) for each in argv], stdout=subprocess.DEVNULL))
+        # Not in our directory: node leaves a log where it runs.
+        started.append(subprocess.Popen([str(each) for each in argv], stdout=subprocess.DEVNULL, cwd=tmp_path))
         return started[-1]
 
     yield start

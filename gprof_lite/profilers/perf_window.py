@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,10 @@ from gprof_lite.supervise.process import ChildUsage
 
 NAME: Final = "perf"
 IDLE_PID: Final = 0
+# perf calls a process whose name it never learnt by its pid, ":4711", or ":-1" when even that was gone: it ended within
+# the sample. All of these are one row of a flame graph, not one each.
+UNNAMED: Final = "[ended]"
+_NO_COMM: Final = re.compile(r":-?\d+")
 # Share of a window that may be lost before it is called degraded (issue 3: lost time below 1 %).
 TOLERATED_LOSS: Final = 0.01
 MAX_ERROR_LENGTH: Final = 300
@@ -74,7 +79,7 @@ class PerfWindow:
     def report(self, window: Window, condition: RecorderCondition) -> SourceReport:
         """The report of the window."""
         profiles = tuple(
-            ProcessProfile(pid, _start_time_ticks(pid), comm, stacks, self._period_ns)
+            ProcessProfile(pid, _start_time_ticks(pid), _known(comm), stacks, self._period_ns)
             for (pid, comm), stacks in sorted(self._stacks.items())
         )
         n_samples = sum(profile.n_samples for profile in profiles)
@@ -131,6 +136,10 @@ class PerfWindow:
         if condition.error is not None:
             return condition.error.stderr_tail or str(condition.error)
         return "\n".join(self._errors)[:MAX_ERROR_LENGTH]
+
+
+def _known(comm: str) -> str:
+    return UNNAMED if _NO_COMM.fullmatch(comm) else comm
 
 
 def _start_time_ticks(pid: int) -> int | None:

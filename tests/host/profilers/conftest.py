@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,38 +17,6 @@ from gprof_lite.supervise.warden_client import Warden
 from gprof_lite.supervise.workdir import WorkDirectory
 
 TARGETS = Path(__file__).parents[2] / "targets"
-
-
-@pytest.fixture(scope="session")
-def burn_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """tests/targets/burn.c, built with frame pointers."""
-    program = tmp_path_factory.mktemp("targets") / "burn-c"
-    gcc = shutil.which("gcc")
-    assert gcc is not None
-    command = [gcc, "-O1", "-fno-omit-frame-pointer", "-fno-inline", "-o", str(program), str(TARGETS / "burn.c")]
-    subprocess.run(command, check=True)
-    return program
-
-
-@pytest.fixture
-def burn_python() -> tuple[str, ...]:
-    """The command of tests/targets/burn.py."""
-    return (sys.executable, str(TARGETS / "burn.py"))
-
-
-@pytest.fixture
-def start_target() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Starts targets, which are killed at the end of the test."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(*argv: str | Path) -> subprocess.Popen[bytes]:
-        started.append(subprocess.Popen([str(each) for each in argv], stdout=subprocess.DEVNULL))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
 
 
 @dataclass(frozen=True)

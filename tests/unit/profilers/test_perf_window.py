@@ -98,3 +98,9 @@ def test_the_tail_of_what_perf_said_is_kept_when_it_failed() -> None:
 
     assert report_of(fared=condition(lost_s=10.0, error=error)).coverage.error_tail == "No permission"
     assert report_of(folded(1), fared=condition(error=error)).coverage.error_tail == ""
+
+
+@pytest.mark.parametrize("comm", [":4711", ":-1"])
+def test_a_process_that_perf_never_learnt_the_name_of_is_one_row_with_the_others(comm: str) -> None:
+    assert [profile.comm for profile in report_of(folded(1, comm=comm)).profiles] == ["[ended]"]
+    assert [profile.comm for profile in report_of(folded(1, comm=comm + "x")).profiles] == [comm + "x"]
