@@ -4,7 +4,8 @@
  * Use:   burn [seconds]      (default: until killed)
  *
  * The split is exact by construction: each turn runs the same loop 7, 2 and 1 times, each from its own function. Turns
- * are of random length: equal ones of 2 ms beat with a sampler at 499 Hz, and it saw one function only for seconds. */
+ * are short (some 0.2 ms), so that two samples are not of the same one, and of random length: equal ones beat with a
+ * sampler of a like period, which then sees one function only for seconds. */
 #include <stdlib.h>
 #include <time.h>
 
@@ -36,7 +37,7 @@ int main(int argc, char **argv)
 	double end_s = argc > 1 ? now_s() + atof(argv[1]) : 0;
 
 	do {
-		unsigned long n = 20000 + rand() % 180000;
+		unsigned long n = 2000 + rand() % 18000;
 
 		burn_seventy(7 * n);
 		burn_twenty(2 * n);

@@ -33,7 +33,7 @@ def burn_ten(n):
 def main(arguments):
     end_s = time.monotonic() + float(arguments[0]) if arguments else float("inf")
     while time.monotonic() < end_s:
-        n = random.randint(2_000, 20_000)  # equal turns would beat with a sampler of that period
+        n = random.randint(200, 2_000)  # short and of random length: see burn.c
         burn_sixty(6 * n)
         burn_thirty(3 * n)
         burn_ten(n)

@@ -54,9 +54,9 @@ def test_native_functions_have_their_shares(bench: Bench, burn_program: Path, st
     # GIVEN a program that burns 70, 20 and 10 percent in three functions
     target = start_target(burn_program)
 
-    # WHEN the whole host is sampled for 4 s, often enough that chance moves a share by one point only
+    # WHEN the whole host is sampled for 8 s, often enough that chance moves a share by one point only
     with PerfProfiler(bench.context(frequency_hz=499)) as profiler:
-        report = bench.window(profiler, 4.0)
+        report = bench.window(profiler, 8.0)
 
     # THEN its functions have those shares within 5 points, and the coverage names the event
     found = shares(report, target.pid)
