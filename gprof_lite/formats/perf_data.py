@@ -97,11 +97,11 @@ def _survey(view: Buffer, layout: FileLayout) -> tuple[Timeline, Losses]:
     """First pass: everything but samples."""
     timeline = Timeline(layout.sample)
     losses = LossCounter()
-    for kind, _, start, end in records(view, layout):
+    for kind, misc, start, end in records(view, layout):
         if kind == kinds.SAMPLE:
             continue
         if kind in CHANGES:
-            timeline.note(view, kind, start, end)
+            timeline.note(view, kind, misc, start, end)
         elif kind in (kinds.LOST, kinds.LOST_SAMPLES):
             losses.count(LOST_SAMPLES, _lost(view, layout, kind, start, end))
     timeline.settle()

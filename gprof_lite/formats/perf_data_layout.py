@@ -99,16 +99,17 @@ def read_layout(view: Buffer) -> FileLayout:
         raise FormatError(SOURCE, "its data section is cut off")
     if attrs + attrs_size > data:
         raise FormatError(SOURCE, "its attributes are not before its data")
-    layouts = set(_read_attributes(view[attrs : attrs + attrs_size], attr_size, data))
+    layouts = set(_read_attributes(view, attrs, attrs + attrs_size, attr_size, data))
     if len(layouts) != 1:
         raise FormatError(SOURCE, f"its events have {len(layouts)} kinds of samples")
     return FileLayout(data, data + data_size, n_features, layouts.pop())
 
 
-def _read_attributes(view: Buffer, entry_size: int, data_start: int) -> Iterator[SampleLayout]:
-    if entry_size < _ATTRIBUTE.size + SECTION.size or len(view) % entry_size:
-        raise FormatError(SOURCE, f"attributes of {entry_size} bytes in {len(view)}")
-    for offset in range(0, len(view), entry_size):
+def _read_attributes(view: Buffer, start: int, end: int, entry_size: int, data_start: int) -> Iterator[SampleLayout]:
+    # Not on a slice of the view: an error's traceback would keep the slice, and then the file cannot be unmapped.
+    if entry_size < _ATTRIBUTE.size + SECTION.size or (end - start) % entry_size:
+        raise FormatError(SOURCE, f"attributes of {entry_size} bytes in {end - start}")
+    for offset in range(start, end, entry_size):
         *_, sample_type, _, flags = _ATTRIBUTE.unpack_from(view, offset)
         ids, ids_size = SECTION.unpack_from(view, offset + entry_size - SECTION.size)
         if ids + ids_size > data_start:

@@ -33,8 +33,10 @@ from gprof_lite.formats.perf_data_layout import (
 _TWO_IDS: Final = struct.Struct("<II")  # pid, tid
 _FOUR_IDS: Final = struct.Struct("<IIII")  # pid, ppid, tid, ptid
 _TIME: Final = struct.Struct("<Q")
+_EXEC: Final = 1 << 13  # PERF_RECORD_MISC_COMM_EXEC: the name changed because the program did
 _KERNEL_PID: Final = 0xFFFF_FFFF  # MMAP of the kernel and its modules: pid -1
 _KERNEL_SYMBOL_TYPES: Final = frozenset({KSYMBOL, BPF_EVENT, TEXT_POKE})
+_NOT_NAMED: Final[tuple[list[int], list[bytes | None]]] = ([], [])
 CHANGES: Final = frozenset({MMAP, MMAP2, COMM, EXIT, FORK, NAMESPACES}) | _KERNEL_SYMBOL_TYPES
 
 
@@ -56,19 +58,20 @@ class Timeline:
         self._namings: list[_Naming] = []
         self._process_changes: dict[int, set[int]] = {}
         self._kernel_changes: set[int] = set()
-        # By tid: times of its namings and what the thread was called from then on.
-        self._names: dict[int, list[tuple[int, bytes | None]]] = {}
-        self._spans: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
-        self._span_numbers: dict[tuple[object, ...], int] = {}
+        # By tid: times of its namings, and what it was called from each on (None: nobody knows).
+        self._names: dict[int, tuple[list[int], list[bytes | None]]] = {}
+        self._symbol_times: dict[int, list[int]] = {}
+        self._unchanging: dict[tuple[int, int], int] = {}
+        self._span_numbers: dict[tuple[int, int, object], int] = {}
 
-    def note(self, view: Buffer, kind: int, start: int, end: int) -> None:
+    def note(self, view: Buffer, kind: int, misc: int, start: int, end: int) -> None:
         """Take one record whose type is in ``CHANGES``."""
         body = start + RECORD.size
         body_end = end - self._layout.trailer_bytes
         # perf writes 0 into what it makes up itself about processes that ran before: that is before every sample.
         (time_ns,) = _TIME.unpack_from(view, end - self._layout.time_from_end)
         if kind in _KERNEL_SYMBOL_TYPES:
-            self._kernel_changes.add(time_ns)
+            self._note_change(_KERNEL_PID, time_ns)
         elif kind in (FORK, EXIT):
             if body + _FOUR_IDS.size > body_end:
                 raise FormatError(SOURCE, f"half a FORK or EXIT at {start}")
@@ -80,13 +83,16 @@ class Timeline:
             if kind == COMM:
                 comm = bytes(view[body + _TWO_IDS.size : body_end]).partition(b"\0")[0]
                 self._namings.append(_Naming(time_ns, tid, 0, comm))
-            if kind != COMM or pid == tid:  # an exec is seen by the COMM of the main thread
+            if kind != COMM or misc & _EXEC:
                 self._note_change(pid, time_ns)
 
     def _note_life(self, kind: int, time_ns: int, pid: int, parent: int, tid: int, parent_tid: int) -> None:
+        # Threads share the mappings of their process: that one begins or ends changes nothing.
         if kind == FORK:
             self._namings.append(_Naming(time_ns, tid, parent_tid, None))
-        if pid != parent or pid == tid:  # a thread shares the mappings of its process: nothing changes for it
+            if pid != parent:
+                self._note_change(pid, time_ns)
+        elif pid == tid:
             self._note_change(pid, time_ns)
 
     def _note_change(self, pid: int, time_ns: int) -> None:
@@ -104,29 +110,31 @@ class Timeline:
         for naming in sorted(self._namings, key=lambda naming: naming.time_ns):
             comm = naming.comm if naming.comm is not None else current.get(naming.parent_tid)
             current[naming.tid] = comm
-            self._names.setdefault(naming.tid, []).append((naming.time_ns, comm))
+            times, comms = self._names.setdefault(naming.tid, ([], []))
+            times.append(naming.time_ns)
+            comms.append(comm)
         self._namings.clear()
 
     def span_of(self, pid: int, tid: int, time_ns: int) -> int:
         """A number that is equal for samples between which nothing changed: same process, same name, same symbols."""
-        found = self._spans.get((pid, tid))
-        if found is None:
-            found = self._spans[pid, tid] = self._make_spans(pid, tid)
-        times, numbers = found
-        return numbers[bisect_right(times, time_ns)] if times else numbers[0]
+        number = self._unchanging.get((pid, tid))
+        if number is not None:
+            return number
+        symbol_times = self._symbol_times_of(pid)
+        name_times, comms = self._names.get(tid, _NOT_NAMED)
+        n_names = bisect_right(name_times, time_ns)
+        comm = comms[n_names - 1] if n_names else None
+        # A thread nobody named is printed with its number, so it is like no other.
+        key = (pid, bisect_right(symbol_times, time_ns), comm if comm is not None else tid)
+        number = self._span_numbers.setdefault(key, len(self._span_numbers))
+        if not symbol_times and (not name_times or name_times[-1] == 0):
+            self._unchanging[pid, tid] = number
+        return number
 
-    def _make_spans(self, pid: int, tid: int) -> tuple[list[int], list[int]]:
-        """Times at which a new span begins, and one more number than times."""
-        symbols = sorted(self._process_changes.get(pid, set()) | self._kernel_changes)
-        names = self._names.get(tid, [])
-        name_times = [time_ns for time_ns, _ in names]
-        times = sorted({*symbols, *name_times} - {0})
-        numbers = []
-        for time_ns in (0, *times):
-            n_names = bisect_right(name_times, time_ns)
-            comm = names[n_names - 1][1] if n_names else None
-            # A thread nobody named is printed with its number, so it is like no other.
-            name: object = comm if comm is not None else tid
-            key = (pid, bisect_right(symbols, time_ns), name)
-            numbers.append(self._span_numbers.setdefault(key, len(self._span_numbers)))
-        return times, numbers
+    def _symbol_times_of(self, pid: int) -> list[int]:
+        """When the meaning of an address changed for a process, sorted."""
+        times = self._symbol_times.get(pid)
+        if times is None:
+            changes = self._process_changes.get(pid, set()) | self._kernel_changes
+            times = self._symbol_times[pid] = sorted(changes)
+        return times

@@ -69,8 +69,8 @@ def _suffix(module: str, high_address: bool) -> str:
 
 def _stand_in(module: str, suffix: str) -> str:
     """What stands for a symbol that is not known."""
-    name = module.rpartition("/")[2].strip("[]")
+    name = module.rpartition("/")[2]
     # The name of a perf-map file holds a pid: one frame per process would tell nobody anything.
     if not name or suffix == JIT:
         return UNKNOWN
-    return f"[{name}]"
+    return name if name.startswith("[") else f"[{name}]"
