@@ -121,28 +121,42 @@ def _is_orphan(stat: ProcStat, mark: Mark, dead_warden_pid: int, cgroup_name: st
         return False
 
 
-def kill_of_dead_agents() -> int:
-    """Kill, anywhere on the host, what bears the mark of an agent that is dead. Return how many there were."""
-    n_killed = 0
+def kill_of_dead_agents(within_s: float) -> int:
+    """Kill, anywhere on the host, what bears the mark of an agent that is dead. Return how many there were.
+
+    Looks again until it finds nothing, as a process can fork behind the back of one look.
+    """
+    killed: set[int] = set()
+    give_up_at = time.monotonic() + within_s
+    while found := _kill_marked():
+        killed |= found
+        if time.monotonic() > give_up_at:
+            break
+        time.sleep(_POLL_S)
+    return len(killed)
+
+
+def _kill_marked() -> set[int]:
+    killed = set()
     for pid in (int(name) for name in os.listdir("/proc") if name.isdecimal()):
         mark = read_mark(pid)
-        if mark is not None and pid != os.getpid() and mark.is_agent_dead():
-            n_killed += _kill_if_still(pid, mark)
-    return n_killed
+        if mark is not None and pid != os.getpid() and mark.is_agent_dead() and _kill_if_still(pid, mark):
+            killed.add(pid)
+    return killed
 
 
-def _kill_if_still(pid: int, mark: Mark) -> int:
+def _kill_if_still(pid: int, mark: Mark) -> bool:
     """Kill the process if it still bears the mark once we hold on to it: the pid may be another's by now."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
-        return 0
+        return False
     try:
         if read_mark(pid) != mark:
-            return 0
+            return False
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        return 1
+        return True
     except (ProcessLookupError, PermissionError):
-        return 0
+        return False
     finally:
         os.close(pidfd)

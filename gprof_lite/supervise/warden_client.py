@@ -90,7 +90,7 @@ class Warden:
         _require_pidfd()
         with ExitStack() as on_failure:
             self._mark = strays.Mark.of_this_process()
-            strays.kill_of_dead_agents()
+            strays.kill_of_dead_agents(ORPHANS_WITHIN_S)
             self._root = CgroupRoot.open() if self._use_cgroup else None
             if self._root is not None:
                 on_failure.callback(self._root.close)
