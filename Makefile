@@ -9,12 +9,14 @@ WINDOW ?= 15s
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: setup ## Set up, then run server and agent in the foreground; Ctrl-C ends both (WINDOW=15s)
-	@[ "$$(id -u)" = 0 ] || { echo "make run: reading other users' processes needs root; run: sudo make run" >&2; exit 1; }
+# Asked before anything is set up. The target's own name is in the sentence.
+root-%:
+	@[ "$$(id -u)" = 0 ] || { echo "make $*: observing the processes of all users needs root; run: sudo make $*" >&2; exit 1; }
+
+run: root-run setup ## Set up, then run server and agent in the foreground; Ctrl-C ends both (WINDOW=15s)
 	@exec $(VENV)/gprof-lite run --embedded-server --server $(URL) --window $(WINDOW)
 
-test: setup-test ## Set up, then lint, types, layers and every test this machine can run
-	@[ "$$(id -u)" = 0 ] || { echo "make test: the host tests need root; run: sudo make test (or: make unit)" >&2; exit 1; }
+test: root-test setup-test ## Set up, then lint, types, layers and every test this machine can run
 	@$(MAKE) --no-print-directory lint
 	FAIL_ON_UNLISTED_SKIPS=1 $(VENV)/python -m pytest -q
 
