@@ -13,11 +13,12 @@ Records the programs of bench/targets with ``perf record -e cpu-clock -a -g`` an
 and, on the text of one perf script, our parser alone and inferno-collapse-perf. Goal: ``reduced`` at less than half of
 ``naive``. CPU seconds, user and system, of the process and its children; the least of ``--rounds`` runs.
 
-What it showed (2 CPUs shared with other work, perf 6.1, Linux 6.18, Python 3.11): a perf script costs 0.08 s for the
-kernel's symbols and 0.4 s more as soon as one frame is in node (184,000 symbols, a third of that for demangling them),
-however few samples there are. So the share falls with the number of samples: 0.83 of naive for 33,737 samples with
-node, 0.67 for as many without it, 0.45 for 121,499 with it. --no-inline changes nothing where only frame pointers were followed;
-fewer fields save 0.1 s of 1.3; larger malloc arenas and huge pages for perf save nothing that could be told from noise.
+What it showed (2 CPUs shared with other work, so to some 20 %; perf 6.1, Linux 6.18, Python 3.11): a perf script costs
+0.08 s for the kernel's symbols and 0.4 s more as soon as one frame is in node (184,000 symbols, a third of that for
+demangling them), however few samples there are. So the share falls with the number of samples: 0.83 of naive for 33,737
+samples with node, 0.67 for as many without it, 0.45 for 121,499 with it. On 33,737 samples --no-inline changed nothing
+(only frame pointers were followed), fewer fields saved 0.06 s of 0.74, --no-demangle would save 0.10, larger malloc
+arenas 0.04 at best and huge pages nothing.
 
 ``--inferno`` names a directory that has bin/inferno-collapse-perf; with cargo it is installed there when missing.
 """
