@@ -441,7 +441,8 @@ def test_child__has_only_its_three_descriptors_and_no_ignored_signal(
         process.wait(soon())
     n_descriptors, ignored, stdin, directory = process.stdout_tail.split("\n")[:4]
     assert int(n_descriptors) == 4  # and the one that ls reads the directory with
-    assert int(ignored.split()[1], 16) == 0
+    # Signals 32 and 33 are glibc's own: `make` leaves them ignored, and nobody can restore them by sigaction(2).
+    assert int(ignored.split()[1], 16) & ~(0b11 << 31) == 0
     assert (stdin, directory) == ("/dev/null", "/")
 
 
