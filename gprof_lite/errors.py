@@ -10,8 +10,10 @@
      ├─ TargetGone            the process we observe ended, or its pid is somebody else's now
      ├─ FormatError           a whole input is not what it claims to be (one bad line is counted, not raised)
      ├─ SpoolError            the spool directory cannot be used
+     ├─ server.refusal.Refusal  the embedded server says no to a request: status, code and a sentence
      └─ DeliveryError
          ├─ Transient         worth another try; may carry ``retry_after_s``
+         │   └─ delivery.sinks.contract.Unreachable  nobody answered at all
          ├─ TooLarge          the receiver wants a smaller payload: split it
          ├─ Rejected          never to be sent again as it is: quarantine
          └─ Unauthorized      credentials are missing or wrong: stop sending, keep spooling

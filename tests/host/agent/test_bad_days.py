@@ -29,7 +29,7 @@ def descendants(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
-def test_a_server_that_is_down_for_twenty_windows_gets_all_of_them_newest_first(
+def test_a_server_that_is_down_for_twenty_windows_gets_all_of_them(
     start_agent: Callable[..., RunningAgent], start_target: Start, burn_program: Path, tmp_path: Path
 ) -> None:
     # GIVEN twenty windows that nobody took
@@ -62,9 +62,8 @@ def test_a_server_that_is_down_for_twenty_windows_gets_all_of_them_newest_first(
         server.terminate()
         server.wait(30)
     assert not set(waiting) & set((tmp_path / "spool").glob("*burn_c*"))
-    windows_s = sum(1.0 for line in agent.windows)
-    # One busy CPU, or a fair half of one when the other tests of this host want it too.
-    assert answer["flamebearer"]["numTicks"] / 1e9 > 0.3 * windows_s
+    # The burner had a CPU to itself, or a fair part of one where this host has other work.
+    assert answer["flamebearer"]["numTicks"] / 1e9 > 0.3 * N_WINDOWS_WITHOUT_SERVER
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=["SIGKILL", "SIGSEGV"])
