@@ -4,7 +4,7 @@ VENV := .venv/bin
 URL ?= http://127.0.0.1:4040
 WINDOW ?= 15s
 
-.PHONY: help run test setup setup-test lint format unit integration host browser lock clean
+.PHONY: help run test setup setup-test lint format unit integration host browser coverage lock clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ host: setup-test ## Tests with root, perf, py-spy
 
 browser: setup-test ## Tests in headless Chromium
 	$(VENV)/python -m pytest -q tests/browser
+
+coverage: setup-test ## Which lines the unit and integration tests reach
+	$(VENV)/coverage run -m pytest -q tests/unit tests/integration
+	$(VENV)/coverage report --skip-covered
 
 lock: ## Make packaging/lock/*.txt anew from setup.cfg
 	packaging/lock/make
