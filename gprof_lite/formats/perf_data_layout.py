@@ -26,6 +26,7 @@ SECTION: Final = struct.Struct("<QQ")  # struct perf_file_section: offset, size
 # struct perf_event_attr: type and size (u32), config, sample_period, sample_type, read_format, flag bits (u64).
 _ATTRIBUTE: Final = struct.Struct("<IIQQQQQ")
 _SAMPLE_ID_ALL: Final = 1 << 18
+_DUMMY: Final = (1, 9)  # PERF_TYPE_SOFTWARE, PERF_COUNT_SW_DUMMY: carries side-band records and never samples
 # struct perf_event_header: type, misc, size; the size includes the header.
 RECORD: Final = struct.Struct("<IHH")
 
@@ -70,6 +71,11 @@ class SampleLayout:
     time_from_end: int
     trailer_bytes: int
 
+    @property
+    def trailer(self) -> tuple[int, int]:
+        """How every other record ends."""
+        return self.time_from_end, self.trailer_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class FileLayout:
@@ -99,24 +105,36 @@ def read_layout(view: Buffer) -> FileLayout:
         raise FormatError(SOURCE, "its data section is cut off")
     if attrs + attrs_size > data:
         raise FormatError(SOURCE, "its attributes are not before its data")
-    layouts = set(_read_attributes(view, attrs, attrs + attrs_size, attr_size, data))
-    if len(layouts) != 1:
-        raise FormatError(SOURCE, f"its events have {len(layouts)} kinds of samples")
-    return FileLayout(data, data + data_size, n_features, layouts.pop())
+    events = set(_read_attributes(view, attrs, attrs + attrs_size, attr_size, data))
+    return FileLayout(data, data + data_size, n_features, _common_layout(events))
 
 
-def _read_attributes(view: Buffer, start: int, end: int, entry_size: int, data_start: int) -> Iterator[SampleLayout]:
+def _common_layout(events: set[tuple[bool, SampleLayout]]) -> SampleLayout:
+    """The layout of all samples. perf 6.12 gives its dummy event, which has none, a sample type of its own."""
+    sampling = {layout for is_dummy, layout in events if not is_dummy} or {layout for _, layout in events}
+    if len(sampling) != 1:
+        raise FormatError(SOURCE, f"its events have {len(sampling)} kinds of samples")
+    chosen = sampling.pop()
+    if any(layout.trailer != chosen.trailer for _, layout in events):
+        raise FormatError(SOURCE, "its records end in several ways")
+    return chosen
+
+
+def _read_attributes(
+    view: Buffer, start: int, end: int, entry_size: int, data_start: int
+) -> Iterator[tuple[bool, SampleLayout]]:
+    """Whether it is the dummy event, and its layout, of each event."""
     # Not on a slice of the view: an error's traceback would keep the slice, and then the file cannot be unmapped.
     if entry_size < _ATTRIBUTE.size + SECTION.size or (end - start) % entry_size:
         raise FormatError(SOURCE, f"attributes of {entry_size} bytes in {end - start}")
     for offset in range(start, end, entry_size):
-        *_, sample_type, _, flags = _ATTRIBUTE.unpack_from(view, offset)
+        event_type, _, config, _, sample_type, _, flags = _ATTRIBUTE.unpack_from(view, offset)
         ids, ids_size = SECTION.unpack_from(view, offset + entry_size - SECTION.size)
         if ids + ids_size > data_start:
             raise FormatError(SOURCE, "ids of its events are not before its data")
         if not flags & _SAMPLE_ID_ALL:
             raise FormatError(SOURCE, "records without a time (sample_id_all is off)")
-        yield _sample_layout(sample_type)
+        yield (event_type, config) == _DUMMY, _sample_layout(sample_type)
 
 
 def _sample_layout(sample_type: int) -> SampleLayout:

@@ -76,6 +76,7 @@ class Recording:
 
     records: list[bytes]
     sample_types: tuple[int, ...] = (SAMPLE_TYPE,)
+    dummy_types: tuple[int, ...] = ()
     flags: int = SAMPLE_ID_ALL
     features: list[bytes] = field(default_factory=lambda: [b"hostname", b"6.1"])
     header_changes: dict[int, bytes] = field(default_factory=dict)
@@ -83,7 +84,7 @@ class Recording:
     def encode(self) -> bytes:
         ids = HEADER_BYTES
         attributes = ids + 8
-        data_start = attributes + len(self.sample_types) * (ATTRIBUTE_BYTES + 16)
+        data_start = attributes + (len(self.sample_types) + len(self.dummy_types)) * (ATTRIBUTE_BYTES + 16)
         data = b"".join(self.records)
         bits = (1 << len(self.features)) - 1 << 2
         sections = (attributes, data_start - attributes, data_start, len(data), 0, 0)
@@ -91,11 +92,16 @@ class Recording:
         header += bits.to_bytes(32, "little")
         for place, change in self.header_changes.items():
             header = header[:place] + change + header[place + len(change) :]
-        body = header + struct.pack("<Q", 1) + b"".join(self._attribute(kind, ids) for kind in self.sample_types) + data
+        body = header + struct.pack("<Q", 1) + self._attributes(ids) + data
         return body + self._tail(len(body))
 
-    def _attribute(self, sample_type: int, ids: int) -> bytes:
-        fixed = struct.pack("<IIQQQQQ", 1, ATTRIBUTE_BYTES, 0, PERIOD, sample_type, 4, self.flags)
+    def _attributes(self, ids: int) -> bytes:
+        """Events that are sampled, then perf's dummy (config 9), which carries side-band records only."""
+        sampled = b"".join(self._attribute(each, ids, 0) for each in self.sample_types)
+        return sampled + b"".join(self._attribute(each, ids, 9) for each in self.dummy_types)
+
+    def _attribute(self, sample_type: int, ids: int, config: int) -> bytes:
+        fixed = struct.pack("<IIQQQQQ", 1, ATTRIBUTE_BYTES, config, PERIOD, sample_type, 4, self.flags)
         return fixed + bytes(ATTRIBUTE_BYTES - len(fixed)) + struct.pack("<QQ", ids, 8)
 
     def _tail(self, start: int) -> bytes:

@@ -163,6 +163,16 @@ def test_recording_without_samples(tmp_path: Path) -> None:
     assert reduction.n_samples == 0
 
 
+def test_the_dummy_event_of_newer_perfs_does_not_matter(tmp_path: Path) -> None:
+    # perf 6.12 gives it a sample type without a call chain
+    samples = [perf.sample(7, 7, time_ns, CHAIN) for time_ns in range(1, 4)]
+    full = Recording([*START, *samples], dummy_types=(perf.SAMPLE_TYPE & ~(1 << 5),))
+
+    reduction, _ = reduce_file(tmp_path, full.encode())
+
+    assert (reduction.n_samples, reduction.n_kept) == (3, 1)
+
+
 def test_several_events_with_equal_samples_are_reduced(tmp_path: Path) -> None:
     recording = Recording([perf.sample(7, 7, 1, CHAIN)] * 2, sample_types=(SAMPLE_TYPE, SAMPLE_TYPE))
     assert counts(reduce_file(tmp_path, recording.encode())[1]) == [2]
@@ -186,6 +196,7 @@ def test_several_events_with_equal_samples_are_reduced(tmp_path: Path) -> None:
         pytest.param(Recording([*START], sample_types=(SAMPLE_TYPE | 1 << 13,)), id="stacks to unwind"),
         pytest.param(Recording([*START], sample_types=(SAMPLE_TYPE | 1 << 4,)), id="counter values"),
         pytest.param(Recording([*START], sample_types=(SAMPLE_TYPE, SAMPLE_TYPE | 1 << 3)), id="two kinds of samples"),
+        pytest.param(Recording([*START], dummy_types=(SAMPLE_TYPE | 1 << 6,)), id="records that end in two ways"),
         pytest.param(Recording([perf.record(81, bytes(8))]), id="compressed"),
         pytest.param(Recording([perf.record(71, bytes(40))]), id="trace data"),
         pytest.param(Recording([perf.record(22, bytes(40))]), id="chains that come later"),
