@@ -73,6 +73,7 @@ class Agent:
         self._abort = abort
         self._report = report
         self._on_server = on_server
+        self._cut_s = clock.monotonic_s()
 
     def run(self) -> None:
         """Observe and deliver, window by window.
@@ -96,10 +97,14 @@ class Agent:
             meter = HealthMeter(self._clock)
             while not self._stop.is_set:
                 self._run_window(observation, delivery, meter)
-            delivery.flush(Deadline.after(self._own.stop_budget_s, self._clock), self._abort)
+            # One budget for sealing and sending together, from the cut of the last window on.
+            delivery.flush(Deadline(self._cut_s + self._own.stop_budget_s, self._clock), self._abort)
+
+    def _note_cut(self) -> None:
+        self._cut_s = self._clock.monotonic_s()
 
     def _run_window(self, observation: Observation, delivery: Delivery, meter: HealthMeter) -> None:
-        sealed = observation.session.run(self._own.window_s, self._own.stop_budget_s)
+        sealed = observation.session.run(self._own.window_s, self._own.stop_budget_s, self._note_cut)
         for profile in sealed.profiles:
             delivery.put(profile)
         # A receiver that is there takes a window in milliseconds: then the summary says so, not "waiting".

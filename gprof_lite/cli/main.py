@@ -17,7 +17,7 @@ from gprof_lite.cli.command import Command
 from gprof_lite.cli.log import configure_logging
 from gprof_lite.cli.options import EXIT_WRONG_USE, OptionParser, keys_of, process_environment
 from gprof_lite.delivery.sinks.credentials import TOKEN_VARIABLE
-from gprof_lite.errors import ConfigError, GprofLiteError, PrerequisiteError
+from gprof_lite.errors import ConfigError, GprofLiteError
 from gprof_lite.stop import StopRequested
 from gprof_lite.supervise.strays import VARIABLE as SUPERVISED_BY
 
@@ -81,9 +81,6 @@ def _run(command: Command, argv: Sequence[str], environment: Mapping[str, str]) 
     except ConfigError as exc:
         _complain(exc)
         return EXIT_WRONG_USE
-    except PrerequisiteError as exc:
-        _complain(exc)
-        return EXIT_CANNOT_RUN
     except GprofLiteError as exc:
         _complain(exc)
         return EXIT_CANNOT_RUN
