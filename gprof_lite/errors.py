@@ -8,7 +8,9 @@
      │   ├─ NotReady          it ran, but did not become ready in time
      │   └─ UnexpectedExit    it ended before it was asked to
      ├─ TargetGone            the process we observe ended, or its pid is somebody else's now
-     ├─ FormatError           a whole input is not what it claims to be (one bad line is counted, not raised)
+     ├─ ProbeError            one of our BPF programs cannot be used
+ │   └─ LoadRejected      the kernel refused it; carries the verifier's log
+ ├─ FormatError           a whole input is not what it claims to be (one bad line is counted, not raised)
      ├─ SpoolError            the spool directory cannot be used
      ├─ server.refusal.Refusal  the embedded server says no to a request: status, code and a sentence
      └─ DeliveryError
@@ -101,6 +103,27 @@ class TargetGone(GprofLiteError):
 
     def __str__(self) -> str:
         return f"process {self.pid} has ended"
+
+
+class ProbeError(GprofLiteError):
+    """One of our BPF programs cannot be used. ``probe`` names it, ``reason`` says why in words."""
+
+    def __init__(self, probe: str, reason: str, hint: str = "") -> None:
+        super().__init__(probe, reason, hint)
+        self.probe = probe
+        self.reason = reason
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"probe {self.probe}: {self.reason}"
+
+
+class LoadRejected(ProbeError):
+    """The kernel refused to load or attach it. ``verifier_log`` is the bounded end of what it said."""
+
+    def __init__(self, probe: str, reason: str, *, verifier_log: str = "", hint: str = "") -> None:
+        super().__init__(probe, reason, hint)
+        self.verifier_log = verifier_log
 
 
 class FormatError(GprofLiteError):

@@ -1,0 +1,1 @@
+"""Our own BPF programs: loading them, attaching them, reading their maps."""

@@ -1,0 +1,1 @@
+"""The one symbolizer of an agent: addresses to frames."""

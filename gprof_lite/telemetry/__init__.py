@@ -1,0 +1,1 @@
+"""Metrics and events that leave the agent: OpenTelemetry, Prometheus, JSON lines."""
