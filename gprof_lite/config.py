@@ -81,6 +81,30 @@ def key_of(field_name: str) -> str:
     return _UNIT_SUFFIX.sub("", field_name)
 
 
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Settings that belong together: a mapping of their own in the YAML file.
+
+    A class with ``SECTION = Section("memory_leak_hunter", prefix="leak_")`` and a field ``mode`` has the YAML key
+    ``mode`` below ``memory_leak_hunter``, the flag ``--leak-mode`` and the variable ``GPROF_LITE_LEAK_MODE``.
+    """
+
+    name: str
+    prefix: str
+
+
+def section_of(options_class: type) -> Section | None:
+    """The section an options dataclass says it is, if it does."""
+    section: Section | None = getattr(options_class, "SECTION", None)
+    return section
+
+
+def flat_name(options_class: type, field_name: str) -> str:
+    """A field's name, unique over all options dataclasses: with the prefix of its section."""
+    section = section_of(options_class)
+    return (section.prefix if section else "") + field_name
+
+
 def options_of(values: OptionValues, options_class: type[T]) -> T:
     """The instance of one options dataclass; its defaults when the command did not take it."""
     found: T = values[options_class] if options_class in values else options_class()

@@ -15,7 +15,7 @@ from gprof_lite import __version__
 from gprof_lite.cli import doctor, record, run, server
 from gprof_lite.cli.command import Command
 from gprof_lite.cli.log import configure_logging
-from gprof_lite.cli.options import EXIT_WRONG_USE, OptionParser, keys_of, process_environment
+from gprof_lite.cli.options import EXIT_WRONG_USE, OptionParser, process_environment
 from gprof_lite.delivery.sinks.credentials import TOKEN_VARIABLE
 from gprof_lite.errors import ConfigError, GprofLiteError
 from gprof_lite.stop import StopRequested
@@ -65,13 +65,12 @@ def _usage() -> str:
 
 
 def _run(command: Command, argv: Sequence[str], environment: Mapping[str, str]) -> int:
-    known_keys = frozenset(key for each in COMMANDS for key in keys_of(each.option_classes))
     parser = OptionParser(
         f"gprof-lite {command.name}",
         command.description,
         command.examples,
         command.option_classes,
-        known_keys,
+        dict.fromkeys(each for known in COMMANDS for each in known.option_classes),
         OTHER_VARIABLES,
     )
     try:

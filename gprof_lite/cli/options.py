@@ -16,7 +16,7 @@ from typing import Any, Final, TextIO
 import configargparse
 import yaml
 
-from gprof_lite.config import Setting, default_of, key_of, read_value, settings_of
+from gprof_lite.config import Setting, default_of, flat_name, key_of, read_value, section_of, settings_of
 from gprof_lite.errors import ConfigError
 
 ENVIRONMENT_PREFIX: Final = "GPROF_LITE_"
@@ -32,7 +32,7 @@ class OptionParser:
         description: what the command does; shown above its flags.
         examples: shown below them, as they are.
         option_classes: the dataclasses to fill.
-        known_keys: keys of all commands: a file serves them all, so a key of another command is no mistake.
+        known_classes: those of all commands: a file serves them all, so a key of another command is no mistake.
         other_variables: variables with our prefix that are no settings (secrets, marks of our own).
     """
 
@@ -42,12 +42,13 @@ class OptionParser:
         description: str,
         examples: str,
         option_classes: Sequence[type],
-        known_keys: frozenset[str],
+        known_classes: Iterable[type],
         other_variables: frozenset[str] = frozenset(),
     ) -> None:
         self._other_variables = other_variables
         self._option_classes = option_classes
-        self._known_keys = known_keys
+        known_classes = tuple(known_classes)
+        self._known_keys = known_keys = frozenset(keys_of(known_classes))
         own_keys = frozenset(keys_of(option_classes))
         self._parser = configargparse.ArgumentParser(
             prog=program,
@@ -58,7 +59,7 @@ class OptionParser:
             add_config_file_help=False,
             add_env_var_help=False,
             default_config_files=[SYSTEM_CONFIG_FILE],
-            config_file_parser_class=_yaml_file(known_keys, own_keys),
+            config_file_parser_class=_yaml_file(known_keys, own_keys, _sections(known_classes)),
         )
         self._parser.add_argument(
             "-c",
@@ -69,7 +70,8 @@ class OptionParser:
         )
         for options_class in option_classes:
             for name, declared in settings_of(options_class).items():
-                _add_argument(self._parser, name, declared, default_of(options_class, name))
+                dest = flat_name(options_class, name)
+                _add_argument(self._parser, dest, declared, default_of(options_class, name))
 
     def parse(self, argv: Sequence[str], environment: Mapping[str, str]) -> dict[type, Any]:
         """Options class -> filled instance.
@@ -89,7 +91,17 @@ class OptionParser:
 
 def keys_of(option_classes: Iterable[type]) -> list[str]:
     """YAML keys of all settings of these classes, in order."""
-    return [key_of(name) for options_class in option_classes for name in settings_of(options_class)]
+    return [
+        key_of(flat_name(options_class, name))
+        for options_class in option_classes
+        for name in settings_of(options_class)
+    ]
+
+
+def _sections(option_classes: Iterable[type]) -> dict[str, str]:
+    """Section of the YAML file -> prefix of its keys."""
+    found = filter(None, map(section_of, option_classes))
+    return {section.name: section.prefix for section in found}
 
 
 def _add_argument(parser: configargparse.ArgumentParser, name: str, declared: Setting, default: object) -> None:
@@ -120,9 +132,9 @@ def _spell_default(default: object) -> str:
 
 def _fill(options_class: type, given: Mapping[str, object]) -> object:
     values = {
-        name: read_value(key_of(name), declared, given[name])
+        name: read_value(key_of(dest), declared, given[dest])
         for name, declared in settings_of(options_class).items()
-        if given.get(name) is not None
+        if given.get(dest := flat_name(options_class, name)) is not None
     }
     return dataclasses.replace(options_class(), **values)
 
@@ -146,10 +158,11 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 class YamlFile(configargparse.ConfigFileParser):  # type: ignore[misc]  # configargparse has no type information
-    """A flat YAML mapping, key by key as in the help, with ``_`` or ``-``."""
+    """A YAML mapping, key by key as in the help, with ``_`` or ``-``; a section is a mapping inside it."""
 
     known_keys: frozenset[str]
     own_keys: frozenset[str]
+    sections: Mapping[str, str]
 
     def get_syntax_description(self) -> str:
         return "YAML: one `key: value` a line."
@@ -162,13 +175,31 @@ class YamlFile(configargparse.ConfigFileParser):  # type: ignore[misc]  # config
         """
         where = getattr(stream, "name", "configuration file")
         document = self._load(stream, where)
-        settings = {str(key).replace("-", "_"): value for key, value in document.items()}
+        settings = self._flatten(document, where)
         _refuse_unknown_keys(settings, self.known_keys, where)
         return {
             key.replace("_", "-"): _as_arguments(f"{where}: {key}", value)
             for key, value in settings.items()
             if key in self.own_keys and value is not None
         }
+
+    def _flatten(self, document: Mapping[object, object], where: str) -> dict[str, object]:
+        settings: dict[str, object] = {}
+        for raw_key, value in document.items():
+            key = str(raw_key).replace("-", "_")
+            if key not in self.sections:
+                settings[key] = value
+            elif isinstance(value, dict):
+                settings |= self._section(value, self.sections[key], f"{where}: {key}")
+            elif value is not None:
+                raise ConfigError(f"{where}: {key}", value, "a mapping of its settings, one `key: value` a line")
+        return settings
+
+    def _section(self, value: Mapping[object, object], prefix: str, where: str) -> dict[str, object]:
+        inside = {str(name).replace("-", "_"): each for name, each in value.items()}
+        known = frozenset(key.removeprefix(prefix) for key in self.known_keys if key.startswith(prefix))
+        _refuse_unknown_keys(inside, known, where)
+        return {prefix + name: each for name, each in inside.items()}
 
     @staticmethod
     def _load(stream: TextIO, where: str) -> Mapping[object, object]:
@@ -185,9 +216,9 @@ class YamlFile(configargparse.ConfigFileParser):  # type: ignore[misc]  # config
         return document
 
 
-def _yaml_file(known_keys: frozenset[str], own_keys: frozenset[str]) -> type[YamlFile]:
+def _yaml_file(known_keys: frozenset[str], own_keys: frozenset[str], sections: Mapping[str, str]) -> type[YamlFile]:
     # configargparse takes a class, not an instance, and makes it without arguments.
-    return type("BoundYamlFile", (YamlFile,), {"known_keys": known_keys, "own_keys": own_keys})
+    return type("BoundYamlFile", (YamlFile,), {"known_keys": known_keys, "own_keys": own_keys, "sections": sections})
 
 
 def _as_arguments(key: str, value: object) -> str | list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from gprof_lite.cli import options as cli_options
-from gprof_lite.cli.options import OptionParser, keys_of
-from gprof_lite.config import duration_s, setting, whole_number, yes_or_no
+from gprof_lite.cli.options import OptionParser
+from gprof_lite.config import Section, duration_s, one_of, setting, some_text, whole_number, yes_or_no
 from gprof_lite.errors import ConfigError
 
 
@@ -21,14 +22,26 @@ class Sampling:
     include_idle: bool = setting(False, read=yes_or_no(), help="idle")
 
 
+@dataclass(frozen=True, slots=True)
+class Listening:
+    listen: str = setting("", read=some_text(), help="where")
+
+
+@dataclass(frozen=True, slots=True)
+class Hunting:
+    SECTION: ClassVar[Section] = Section("memory_leak_hunter", prefix="leak_")
+
+    mode: str = setting("calm", read=one_of("calm", "wild"), help="how")
+    min_age_s: float = setting(30.0, read=duration_s(), help="age", flags=("--min-age",))
+
+
 @pytest.fixture(autouse=True)
 def no_system_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli_options, "SYSTEM_CONFIG_FILE", "/nonexistent/config.yaml")
 
 
 def parse(argv: list[str], environment: dict[str, str] | None = None) -> Sampling:
-    known = frozenset([*keys_of([Sampling]), "listen"])
-    values = OptionParser("test", "", "", [Sampling], known).parse(argv, environment or {})
+    values = OptionParser("test", "", "", [Sampling], [Sampling, Listening, Hunting]).parse(argv, environment or {})
     result = values[Sampling]
     assert isinstance(result, Sampling)
     return result
@@ -89,6 +102,42 @@ def test_a_misspelt_variable_is_refused() -> None:
 
 
 def test_the_help_shows_defaults_and_survives_percent_signs() -> None:
-    text = OptionParser("test", "", "", [Sampling], frozenset(keys_of([Sampling]))).format_help()
+    text = OptionParser("test", "", "", [Sampling], [Sampling]).format_help()
 
     assert "100 % help [99]" in text
+
+
+def hunt(argv: list[str], environment: dict[str, str] | None = None) -> Hunting:
+    values = OptionParser("test", "", "", [Hunting], [Sampling, Hunting]).parse(argv, environment or {})
+    result = values[Hunting]
+    assert isinstance(result, Hunting)
+    return result
+
+
+def test_a_section_is_a_mapping_in_the_file_and_a_prefix_elsewhere(tmp_path: Path) -> None:
+    file = write(tmp_path / "c.yaml", "memory_leak_hunter:\n  mode: wild\n  min_age: 1m\nfrequency: 7\n")
+
+    assert hunt(["-c", file]) == Hunting("wild", 60.0)
+    assert hunt(["-c", file], {"GPROF_LITE_LEAK_MODE": "calm"}).mode == "calm"
+    assert hunt(["-c", file, "--leak-mode", "calm", "--min-age", "5s"]) == Hunting("calm", 5.0)
+
+
+def test_a_section_of_another_command_is_no_mistake(tmp_path: Path) -> None:
+    assert (
+        parse(["-c", write(tmp_path / "c.yaml", "memory_leak_hunter: {mode: wild}\nfrequency: 7\n")]).frequency_hz == 7
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        pytest.param("memory_leak_hunter: {mod: wild}", "did you mean 'mode'", id="misspelt inside"),
+        pytest.param("memory_leak_hunter: 3", "a mapping of its settings", id="no mapping"),
+        pytest.param("memory_leak_hunter: {mode: mild}", "one of calm, wild", id="bad value inside"),
+    ],
+)
+def test_a_bad_section_is_refused_in_words(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        hunt(["-c", write(tmp_path / "c.yaml", text)])
+
+    assert named in str(caught.value)
