@@ -39,8 +39,8 @@ def memory_profiles(
 ) -> tuple[Profile, ...]:
     """``inuse_space``, ``alloc_space`` and ``fault_space`` of one process; those without weight are left out.
 
-    ``inuse_space`` holds blocks born in the window that were outstanding at its end; ``alloc_space`` all that were born;
-    ``fault_space`` pages touched for the first time, by whoever touched them.
+    ``inuse_space`` holds blocks born in the window that were outstanding at its end, ``alloc_space`` all that were
+    born, ``fault_space`` pages touched for the first time, by whoever touched them.
     """
     weights: dict[SampleType, dict[Stack, int]] = {}
     root = clean_frame(process.comm)
