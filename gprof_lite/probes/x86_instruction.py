@@ -183,8 +183,7 @@ def _one_byte(code: bytes, prefixes: _Prefixes, opcode: int, at: int) -> Instruc
 
 
 def _jump(flow: Flow, code: bytes, at: int, size: int, *, emulated: bool, if_zero: bool = False) -> Instruction:
-    code[at + size - 1]  # noqa: B018  (IndexError where the code ends)
-    end = at + size
+    end = at + size  # ``decode`` refuses it where that is behind the code's end
     target = end + int.from_bytes(code[at:end], "little", signed=True)
     return Instruction(end, flow, target=target, emulated=emulated, jumps_if_zero=if_zero)
 
