@@ -42,6 +42,7 @@ class ProbePoint:
         skips_null: calls with a null pointer do not come by.
         emulated: the kernel emulates the instruction.
         instruction: its kind (``push``, ``jcc``, ...) or ``entry`` where nothing better was found.
+        function_bytes: size of the whole function, 0 where the file does not tell.
     """
 
     entry_file_offset: int
@@ -50,6 +51,7 @@ class ProbePoint:
     skips_null: bool = False
     emulated: bool = False
     instruction: str = "entry"
+    function_bytes: int = 0
 
     @property
     def distance(self) -> int:
@@ -60,7 +62,7 @@ class ProbePoint:
         """The same function, probed where it begins: what to do when the better point does not verify."""
         if not self.distance:
             return self
-        return ProbePoint(self.entry_file_offset, self.entry_file_offset)
+        return ProbePoint(self.entry_file_offset, self.entry_file_offset, function_bytes=self.function_bytes)
 
 
 def choose_probe_point(
@@ -82,12 +84,13 @@ def choose_probe_point(
         with_return: the same place must be able to carry a return probe.
         may_skip_null: calls whose first argument is null do not matter.
     """
+    entry = ProbePoint(entry_file_offset, entry_file_offset)
     if machine != EM_X86_64:
-        return ProbePoint(entry_file_offset, entry_file_offset)
+        return entry
     walk = _Walk(code, frozenset(_ARGUMENT_REGISTERS[:n_arguments]), with_return, may_skip_null)
     best = walk.first_emulated()
     if best is None or (best.distance and _is_jumped_to(code, best.distance)):
-        return ProbePoint(entry_file_offset, entry_file_offset)
+        return entry
     return ProbePoint(
         entry_file_offset,
         entry_file_offset + best.distance,
