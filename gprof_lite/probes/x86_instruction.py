@@ -171,7 +171,7 @@ def _one_byte(code: bytes, prefixes: _Prefixes, opcode: int, at: int) -> Instruc
         return _jump(Flow.CALL if opcode == 0xE8 else Flow.JUMP, code, at, 4, emulated=plain)
     if opcode == 0xEB:
         return _jump(Flow.JUMP, code, at, 1, emulated=plain)
-    if opcode == 0x90:
+    if opcode == 0x90 and not prefixes.rex & 1:
         return Instruction(at, Flow.NOP, emulated=plain and not prefixes.rex)
     if opcode in (0x98, 0x99):
         return Instruction(at, writes=frozenset({RAX if opcode == 0x98 else RDX}))
