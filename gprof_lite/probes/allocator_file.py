@@ -25,6 +25,9 @@ from gprof_lite.probes.allocation_functions import (
 from gprof_lite.probes.elf_image import SHT_SYMTAB, ElfImage, read_elf
 from gprof_lite.probes.elf_symbols import FunctionSymbol, exported_functions, local_functions
 from gprof_lite.probes.entry_offset import ProbePoint, choose_probe_point
+from gprof_lite.probes.forwarding import without_forwarders
+
+_ALL_NAMES: Final = frozenset({*BLOCK_FUNCTIONS, *OPERATORS, *MAPPING_FUNCTIONS})
 
 # Exported by C libraries and dynamic loaders: what they map (thread stacks, files, arenas) is their own business.
 _SYSTEM_NAMES: Final = ("__libc_start_main", "__tls_get_addr", "pthread_create")
@@ -161,7 +164,7 @@ class _Inspection:
             if symbol is not None and symbol.file_offset not in seen:
                 seen.add(symbol.file_offset)
                 points[name] = self._probe_point(symbol)
-        return points
+        return without_forwarders(self.image, points, _ALL_NAMES)
 
     def _probe_point(self, symbol: FunctionSymbol) -> ProbePoint:
         kind = function_kind(symbol.name)

@@ -129,6 +129,13 @@ class ElfImage:
                 return address - segment.address + segment.offset
         return None
 
+    def address(self, file_offset: int) -> int | None:
+        """The address that byte of the file was linked for."""
+        for segment in self.segments:
+            if segment.kind == PT_LOAD and segment.offset <= file_offset < segment.offset + segment.file_bytes:
+                return file_offset - segment.offset + segment.address
+        return None
+
     def table_offset(self, tag: int) -> int | None:
         """File offset of a table the dynamic section points to."""
         address = self.dynamic.get(tag)

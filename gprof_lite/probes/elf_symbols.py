@@ -31,6 +31,7 @@ _SYMBOL: Final = struct.Struct("<IBBHQQ")
 _STT_FUNC: Final = 2
 _SHN_UNDEFINED: Final = 0
 
+_MAX_NAME_BYTES: Final = 256
 # The longest chain of libc is 9 symbols; a hostile one could be a loop.
 _MAX_CHAIN: Final = 4096
 _CHUNK_BYTES: Final = _SYMBOL.size * 32_768
@@ -80,6 +81,16 @@ def local_functions(image: ElfImage, names: Collection[str]) -> Mapping[str, Fun
     return found
 
 
+def exported_name(image: ElfImage, index: int) -> str | None:
+    """The name of one dynamic symbol, defined here or imported.
+
+    Raises:
+        FormatError: the tables are broken.
+    """
+    table = _DynamicSymbols.of(image)
+    return None if table is None else table.name(index)
+
+
 @dataclass(frozen=True, slots=True)
 class _DynamicSymbols:
     """The tables of one file. Offsets are in the file."""
@@ -120,6 +131,14 @@ class _DynamicSymbols:
                 if symbol is not None:
                     return symbol
         return None
+
+    def name(self, index: int) -> str | None:
+        entry = self.image.read(self.symbols_at + index * _SYMBOL.size, _SYMBOL.size)
+        name_offset = _SYMBOL.unpack(entry)[0]
+        if name_offset >= self.names_bytes:
+            return None
+        length = min(_MAX_NAME_BYTES, self.names_bytes - name_offset)
+        return self.image.read(self.names_at + name_offset, length).split(b"\0", 1)[0].decode(errors="replace")
 
     def _is_named(self, entry: bytes, wanted: bytes) -> bool:
         name_offset = _SYMBOL.unpack(entry)[0]
