@@ -1,0 +1,3 @@
+module memory_leak_simulator
+
+go 1.21
