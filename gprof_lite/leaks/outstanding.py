@@ -1,0 +1,303 @@
+"""AllocationHistory: what the snapshots of a window say of each stack: does what it allocates stay, and does it go on?
+
+The blocks of a leak are never freed, so two things hold of a leaking stack and of no healthy one:
+
+- what survived its first moments does not die later (a cache's entries do, when others push them out);
+- every part of the window leaves survivors, the last one too (a cache that is full, a program that has warmed up and
+  a single large allocation leave them early only).
+
+Both are read from the *epochs* of a snapshot: outstanding bytes by the time of birth. A window may consist of several
+bursts when the governor lets the probes rest; then each burst has its own epochs, and the epochs of all bursts follow
+each other. Memory: about 1 KiB a stack, at most ``MAX_TRACKS`` stacks.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from gprof_lite.model.allocation import AllocationKind, AllocationSnapshot, EpochTotals, StackAllocations
+
+MAX_TRACKS: Final = 2_000
+MAX_POINTS: Final = 64
+# Blocks that are freed within this share of a burst are the everyday traffic of a program.
+SETTLING_SHARE: Final = 1 / 16
+# Ages in shares of the window, oldest first, by which deaths are counted.
+AGE_CLASSES: Final = (1 / 2, 1 / 4, 1 / 8, 1 / 16, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Survivors of one epoch: born at ``born_s`` (middle, monotonic), over ``span_s`` seconds of attached probes."""
+
+    born_s: float
+    span_s: float
+    bytes: int
+    n_sampled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deaths:
+    """How survivors of at least some age went on to die: sampled blocks, and the block-seconds they were watched."""
+
+    n_deaths: int
+    exposure_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StackHistory:
+    """One stack over the window, as the judge needs it.
+
+    Attributes:
+        last: the stack in the last snapshot that had it.
+        cells: survivors by time of birth, the youngest epochs left out (they hold everyday traffic).
+        deaths: by ``AGE_CLASSES``.
+        points: outstanding bytes at ``AllocationHistory.times_s``; for FAULT the bytes touched so far.
+        grown_bytes: growth of blocks after their epoch had ended: realloc in place of a new block.
+        unfreed_bytes, unfreed_count: outstanding, and older than the minimum age.
+        survival: share of the bytes born before the minimum age that are outstanding, or None when none were.
+        oldest_age_s: of what is outstanding.
+    """
+
+    last: StackAllocations
+    cells: tuple[Cell, ...]
+    deaths: tuple[Deaths, ...]
+    points: Sequence[int]
+    grown_bytes: int
+    unfreed_bytes: int
+    unfreed_count: int
+    survival: float | None
+    oldest_age_s: float
+
+
+class _Track:
+    """A stack in the making."""
+
+    __slots__ = ("cells", "deaths", "exposure_s", "grown_bytes", "last", "points")
+
+    def __init__(self, last: StackAllocations, n_points_before: int) -> None:
+        self.last = last
+        self.points = array("q", bytes(8 * n_points_before))
+        self.cells: list[Cell] = []
+        self.deaths = [0] * len(AGE_CLASSES)
+        self.exposure_s = [0.0] * len(AGE_CLASSES)
+        self.grown_bytes = 0
+
+    def count_deaths(self, now: StackAllocations, closed: Sequence[tuple[int, int]], elapsed_s: float) -> None:
+        """``closed``: index and age class of each epoch that had ended by the last snapshot."""
+        before, after = self.last.epochs, now.epochs
+        for index, age_class in closed:
+            if index >= len(before) or index >= len(after) or not before[index].n_sampled_outstanding:
+                continue
+            n_before = before[index].n_sampled_outstanding
+            self.exposure_s[age_class] += n_before * elapsed_s
+            self.deaths[age_class] += max(0, n_before - after[index].n_sampled_outstanding)
+            self.grown_bytes += max(0, after[index].outstanding_bytes - before[index].outstanding_bytes)
+
+
+class AllocationHistory:
+    """All stacks of one target and its children over one window. Feed it snapshots in order.
+
+    Not for several threads at once.
+    """
+
+    def __init__(self, window_s: float) -> None:
+        """``window_s``: how long the window is meant to be; ages are judged against it."""
+        if window_s <= 0:
+            raise ValueError("a window has a length")
+        self._window_s = window_s
+        self._tracks: dict[tuple[int, int], _Track] = {}
+        self._previous: AllocationSnapshot | None = None
+        self._times_s: list[float] = []
+        self._n_until_point = 0
+        self._stride = 1
+        self.n_bursts = 0
+        self.n_untracked = 0
+
+    @property
+    def last_snapshot(self) -> AllocationSnapshot | None:
+        """The newest snapshot, for totals, losses and addresses."""
+        return self._previous
+
+    @property
+    def times_s(self) -> Sequence[float]:
+        """Of the points of each stack."""
+        return self._times_s
+
+    def observe(self, snapshot: AllocationSnapshot) -> None:
+        """Take one more snapshot.
+
+        Raises:
+            ValueError: it is older than the one before.
+        """
+        previous = self._previous
+        if previous is not None and snapshot.taken_s < previous.taken_s:
+            raise ValueError("snapshots come in order")
+        if previous is None or previous.attached_s != snapshot.attached_s:
+            self._begin_burst()
+        closed = self._closed_epochs(snapshot)
+        is_point = self._is_point()
+        if is_point:
+            self._times_s.append(snapshot.taken_s)
+        for stack in (*snapshot.stacks, *self._emptied(snapshot)):
+            self._observe_stack(stack, snapshot, closed)
+        if is_point:
+            self._add_points()
+        self._previous = snapshot
+        self._thin()
+
+    def stacks(self, pid: int, min_age_s: float) -> Iterator[StackHistory]:
+        """Each stack of one process that held memory, or touched some, during the window."""
+        snapshot = self._previous
+        if snapshot is None:
+            return
+        for (stack_pid, _), track in self._tracks.items():
+            if stack_pid == pid:
+                yield self._history(track, snapshot, min_age_s)
+
+    def pids(self) -> frozenset[int]:
+        """The processes seen."""
+        return frozenset(pid for pid, _ in self._tracks)
+
+    # --- one snapshot -----------------------------------------------------------------------------------------------
+
+    def _begin_burst(self) -> None:
+        """Blocks born before a pause are not followed any more: their epochs are over, what they left is kept."""
+        self.n_bursts += 1
+        if self._previous is None:
+            return
+        for track in self._tracks.values():
+            track.cells.extend(_settled_cells(track.last.epochs, self._previous))
+
+    def _closed_epochs(self, snapshot: AllocationSnapshot) -> list[tuple[int, int]]:
+        """Epochs whose deaths since the last snapshot can be counted, with their age class."""
+        previous = self._previous
+        if previous is None or previous.attached_s != snapshot.attached_s:
+            return []
+        if previous.address_share != snapshot.address_share:
+            return []  # half of the blocks went out of sight, and did not die
+        epoch_s = snapshot.tuning.epoch_ns / 1e9
+        age_s = previous.taken_s - previous.attached_s
+        closed = []
+        for index in range(snapshot.tuning.n_epochs - 1):
+            youngest_s = age_s - (index + 1) * epoch_s
+            if youngest_s < 0:
+                break
+            share = youngest_s / self._window_s
+            closed.append((index, next(number for number, least in enumerate(AGE_CLASSES) if share >= least)))
+        return closed
+
+    def _observe_stack(
+        self, stack: StackAllocations, snapshot: AllocationSnapshot, closed: Sequence[tuple[int, int]]
+    ) -> None:
+        key = (stack.pid, stack.stack_id)
+        track = self._tracks.get(key)
+        if track is None:
+            if not _weight(stack):
+                return
+            n_points = len(self._times_s)
+            self._tracks[key] = _Track(stack, n_points - 1 if n_points else 0)
+            return
+        if closed and self._previous is not None:
+            track.count_deaths(stack, closed, snapshot.taken_s - self._previous.taken_s)
+        track.last = stack
+
+    def _emptied(self, snapshot: AllocationSnapshot) -> list[StackAllocations]:
+        """Stacks that are not in the snapshot although their process is: nothing of theirs is outstanding any more."""
+        pids = {stack.pid for stack in snapshot.stacks}
+        present = {(stack.pid, stack.stack_id) for stack in snapshot.stacks}
+        return [
+            _without_blocks(track.last)
+            for key, track in self._tracks.items()
+            if key not in present and key[0] in pids and track.last.kind is not AllocationKind.FAULT
+        ]
+
+    def _is_point(self) -> bool:
+        self._n_until_point -= 1
+        if self._n_until_point > 0:
+            return False
+        self._n_until_point = self._stride
+        return True
+
+    def _add_points(self) -> None:
+        n_points = len(self._times_s)
+        for track in self._tracks.values():
+            missing = n_points - 1 - len(track.points)
+            if missing > 0:
+                track.points.extend([0] * missing)
+            if len(track.points) < n_points:
+                track.points.append(_weight(track.last))
+
+    def _thin(self) -> None:
+        """Keep within the bounds: every second point goes, and the stacks that hold least."""
+        if len(self._times_s) > MAX_POINTS:
+            self._times_s = self._times_s[::2]
+            self._stride *= 2
+            for track in self._tracks.values():
+                track.points = track.points[::2]
+        if len(self._tracks) > MAX_TRACKS:
+            by_weight = sorted(self._tracks, key=lambda key: _weight(self._tracks[key].last))
+            for key in by_weight[: len(self._tracks) - MAX_TRACKS * 3 // 4]:
+                del self._tracks[key]
+                self.n_untracked += 1
+
+    # --- the result -------------------------------------------------------------------------------------------------
+
+    def _history(self, track: _Track, snapshot: AllocationSnapshot, min_age_s: float) -> StackHistory:
+        last = track.last
+        aged = _aged(last.epochs, snapshot, min_age_s)
+        born_bytes = sum(epoch.allocated_bytes for epoch in aged)
+        unfreed_bytes = sum(epoch.outstanding_bytes for epoch in aged)
+        share = min(1.0, unfreed_bytes / last.outstanding_bytes) if last.outstanding_bytes > 0 else 0.0
+        return StackHistory(
+            last=last,
+            cells=(*track.cells, *_settled_cells(last.epochs, snapshot)),
+            deaths=tuple(map(Deaths, track.deaths, track.exposure_s)),
+            points=track.points,
+            grown_bytes=track.grown_bytes,
+            unfreed_bytes=unfreed_bytes,
+            unfreed_count=round(last.n_outstanding * share),
+            # A block that grew by realloc outweighs what was born: at most all of it survived.
+            survival=min(1.0, unfreed_bytes / born_bytes) if born_bytes > 0 else None,
+            oldest_age_s=_oldest_age_s(last.epochs, snapshot),
+        )
+
+
+def _weight(stack: StackAllocations) -> int:
+    return stack.allocated_bytes if stack.kind is AllocationKind.FAULT else stack.outstanding_bytes
+
+
+def _without_blocks(stack: StackAllocations) -> StackAllocations:
+    epochs = tuple(EpochTotals(epoch.allocated_bytes, 0, epoch.n_sampled_allocated, 0) for epoch in stack.epochs)
+    return replace(stack, n_outstanding=0, outstanding_bytes=0, epochs=epochs)
+
+
+def _aged(epochs: Sequence[EpochTotals], snapshot: AllocationSnapshot, min_age_s: float) -> Sequence[EpochTotals]:
+    """Epochs whose youngest block is at least this old."""
+    epoch_s = snapshot.tuning.epoch_ns / 1e9
+    n_aged = int((snapshot.taken_s - snapshot.attached_s - min_age_s) / epoch_s + 1e-9)
+    return epochs[: max(0, min(n_aged, snapshot.tuning.n_epochs - 1))]
+
+
+def _settled_cells(epochs: Sequence[EpochTotals], snapshot: AllocationSnapshot) -> Iterable[Cell]:
+    epoch_s = snapshot.tuning.epoch_ns / 1e9
+    settling_s = max(epoch_s / 2, (snapshot.taken_s - snapshot.attached_s) * SETTLING_SHARE)
+    for index, epoch in enumerate(_aged(epochs, snapshot, settling_s)):
+        yield Cell(
+            born_s=snapshot.attached_s + (index + 0.5) * epoch_s,
+            span_s=epoch_s,
+            bytes=epoch.outstanding_bytes,
+            n_sampled=epoch.n_sampled_outstanding,
+        )
+
+
+def _oldest_age_s(epochs: Sequence[EpochTotals], snapshot: AllocationSnapshot) -> float:
+    """By the middle of the oldest epoch that has something outstanding."""
+    epoch_s = snapshot.tuning.epoch_ns / 1e9
+    age_s = snapshot.taken_s - snapshot.attached_s
+    for index, epoch in enumerate(epochs):
+        if epoch.outstanding_bytes > 0:
+            return max(0.0, age_s - min((index + 0.5) * epoch_s, age_s))
+    return 0.0

@@ -1,0 +1,184 @@
+"""Judges one stack: do its survivors stay, and does it go on leaving them?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import pairwise
+from typing import Final
+
+from gprof_lite.leaks.outstanding import Cell, Deaths, StackHistory
+from gprof_lite.leaks.shape import Shape, shape_of
+from gprof_lite.leaks.trend import trend_of
+
+# Of blocks that have settled, this many deaths a window each are turnover: at most e^-1 of them outlive it.
+TURNOVER_DEATHS: Final = 1.0
+# Fewer than this, by the upper end of what the counts allow, is staying.
+STAYING_DEATHS: Final = 1.0
+# So many block-windows of watching are needed before "none died" means anything (rule of three: 3/n).
+MIN_BLOCK_WINDOWS: Final = 3.0
+STOPPED_CHANCE: Final = 0.02
+FADING_RATIO: Final = 0.3
+FADING_CHANCE: Final = 0.01
+STOPPED_GAPS: Final = 2.5
+
+
+class StackState(Enum):
+    """What a stack does with memory. The value completes "this place in the program ...".
+
+    Only GROWS is evidence of a leak.
+    """
+
+    GROWS = "keeps allocating memory that is never freed"
+    FEW_STEPS = "left memory unfreed too few times to tell"
+    ONE_STEP = "left memory unfreed once"
+    STOPPED = "stopped leaving memory unfreed before the end"
+    FADING = "leaves less and less memory unfreed"
+    TURNS_OVER = "frees its memory, later"
+    SHORT_LIVED = "frees its memory at once"
+
+
+@dataclass(frozen=True, slots=True)
+class StackVerdict:
+    """One stack, judged.
+
+    Attributes:
+        probability: that it leaks, 0..1, by this stack alone.
+        per_s: bytes it leaves unfreed, per second.
+        n_samples: followed blocks this stands on.
+        stays: True: survivors were watched long enough to say that they stay; None: not long enough.
+    """
+
+    history: StackHistory
+    state: StackState
+    probability: float
+    per_s: float
+    n_samples: int
+    stays: bool | None
+
+
+def judge_stack(history: StackHistory, times_s: Sequence[float], window_s: float) -> StackVerdict:
+    """Judge one stack of blocks (not of page faults).
+
+    Args:
+        times_s: of ``history.points``.
+        window_s: length of the window so far.
+    """
+    if history.grown_bytes > history.last.outstanding_bytes / 2 > 0:
+        return _judge_growing_blocks(history, times_s)
+    cells = history.cells
+    n_samples = sum(cell.n_sampled for cell in cells)
+    stays = _stays(history.deaths, window_s)
+    state = _state(cells, n_samples, stays)
+    span_s = sum(cell.span_s for cell in cells)
+    return StackVerdict(
+        history=history,
+        state=state,
+        probability=_probability(state, _n_active(cells), stays),
+        per_s=sum(cell.bytes for cell in cells) / span_s if span_s else 0.0,
+        n_samples=n_samples,
+        stays=stays,
+    )
+
+
+def _state(cells: Sequence[Cell], n_samples: int, stays: bool | None) -> StackState:
+    if n_samples == 0:
+        return StackState.SHORT_LIVED
+    if stays is False:
+        return StackState.TURNS_OVER
+    active = [index for index, cell in enumerate(cells) if cell.n_sampled]
+    if len(active) == 1 or (len(active) == 2 and active[1] == active[0] + 1 and len(cells) > 4):
+        return StackState.ONE_STEP
+    if _has_stopped(active, len(cells)):
+        return StackState.STOPPED
+    if _fades(cells, n_samples):
+        return StackState.FADING
+    return StackState.GROWS if len(active) >= 3 else StackState.FEW_STEPS
+
+
+def _stays(deaths: Sequence[Deaths], window_s: float) -> bool | None:
+    """Whether survivors stay, from the oldest ages that were watched enough: True, False, or None: cannot tell."""
+    n_deaths, block_windows = 0, 0.0
+    for of_age in deaths[:-1]:  # the youngest ages are everyday traffic
+        n_deaths += of_age.n_deaths
+        block_windows += of_age.exposure_s / window_s
+        if block_windows < MIN_BLOCK_WINDOWS:
+            continue
+        spread = 2 * math.sqrt(n_deaths)
+        if (n_deaths - spread) / block_windows > TURNOVER_DEATHS:
+            return False
+        if (n_deaths + spread + 3) / block_windows < STAYING_DEATHS:
+            return True
+    # So few are left to be watched that what did die must decide.
+    return False if n_deaths >= 3 and n_deaths > TURNOVER_DEATHS * block_windows else None
+
+
+def _has_stopped(active: Sequence[int], n_cells: int) -> bool:
+    """Whether the silence at the end is longer than chance and than the silences before."""
+    n_silent = n_cells - 1 - active[-1]
+    if n_silent == 0:
+        return False
+    # Were survivors left in any epoch alike, all of them would lie this early with this chance.
+    chance = ((active[-1] + 1) / n_cells) ** len(active)
+    longest_gap = max((late - early for early, late in pairwise(active)), default=n_cells)
+    return chance < STOPPED_CHANCE or (len(active) > 3 and n_silent >= STOPPED_GAPS * longest_gap)
+
+
+def _fades(cells: Sequence[Cell], n_samples: int) -> bool:
+    """Whether the last quarter left far fewer survivors than its share, and not by chance."""
+    n_last = max(1, len(cells) // 4)
+    expected = n_samples * n_last / len(cells)
+    found = sum(cell.n_sampled for cell in cells[-n_last:])
+    return found < FADING_RATIO * expected and _poisson_at_most(found, expected) < FADING_CHANCE
+
+
+def _poisson_at_most(found: int, expected: float) -> float:
+    term = total = math.exp(-min(expected, 700.0))
+    for count in range(1, found + 1):
+        term *= expected / count
+        total += term
+    return min(1.0, total)
+
+
+def _n_active(cells: Sequence[Cell]) -> int:
+    return sum(1 for cell in cells if cell.n_sampled)
+
+
+def _probability(state: StackState, n_active: int, stays: bool | None) -> float:
+    """Set by judgement, checked on simulated and recorded series (tests/unit/leaks/test_calibration.py)."""
+    if state is StackState.GROWS:
+        by_repetition = {3: 0.7, 4: 0.85, 5: 0.92}.get(n_active, 0.97)
+        return by_repetition if stays else by_repetition * 0.8
+    return {
+        StackState.FEW_STEPS: 0.4,
+        StackState.ONE_STEP: 0.1,
+        StackState.FADING: 0.2,
+        StackState.STOPPED: 0.08,
+        StackState.TURNS_OVER: 0.03,
+        StackState.SHORT_LIVED: 0.01,
+    }[state]
+
+
+def _judge_growing_blocks(history: StackHistory, times_s: Sequence[float]) -> StackVerdict:
+    """A block that is made larger again and again is one block, as old as the first: its size over time counts."""
+    shape = shape_of(times_s, history.points)
+    n_steps = sum(1 for early, late in pairwise(history.points) if late > early)
+    state = _state_of_shape(shape, n_steps)
+    return StackVerdict(
+        history=history,
+        state=state,
+        probability=_probability(state, n_steps, True),
+        per_s=max(0.0, trend_of(times_s, history.points).per_s),
+        n_samples=n_steps,
+        stays=True,
+    )
+
+
+def _state_of_shape(shape: Shape, n_steps: int) -> StackState:
+    if shape.goes_on:
+        return StackState.GROWS if n_steps >= 3 else StackState.FEW_STEPS
+    if shape.growth <= 0:
+        return StackState.TURNS_OVER
+    return StackState.ONE_STEP if n_steps <= 2 else StackState.STOPPED
