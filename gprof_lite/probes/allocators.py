@@ -13,20 +13,15 @@ call reaches is decided by preloading, link order and dlopen, and a function tha
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
+from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from gprof_lite.errors import FormatError, TargetGone
-from gprof_lite.host.identity import PROC, read_process_file, read_stat
+from gprof_lite.host.identity import PROC, read_stat
+from gprof_lite.host.maps import Mapping, open_mapped_file, parse_maps, read_maps_text
 from gprof_lite.probes.allocator_file import AllocatorFile, inspect_file
-from gprof_lite.probes.code_mappings import (
-    CodeMapping,
-    code_lines,
-    open_mapped_file,
-    openable_path,
-    parse_code_mappings,
-)
 from gprof_lite.probes.entry_offset import ProbePoint
 
 # Start and end of code in a process.
@@ -53,7 +48,7 @@ class AllocatorModule:
     openable: str
     device: str
     inode: int
-    functions: Mapping[str, ProbePoint]
+    functions: Dictionary[str, ProbePoint]
     hands_out_blocks: bool
     text: tuple[AddressRange, ...]
     bodies: tuple[AddressRange, ...]
@@ -81,7 +76,7 @@ class AllocatorMap:
     why_none: str
     problems: tuple[str, ...]
     is_go: bool
-    files: Mapping[FileKey, AllocatorFile]
+    files: Dictionary[FileKey, AllocatorFile]
     code_lines: bytes
 
     @property
@@ -107,10 +102,10 @@ def find_allocators(
     start_time_ticks = read_stat(pid, proc).start_time_ticks
     if previous is not None and previous.start_time_ticks != start_time_ticks:
         raise TargetGone(pid)
-    lines = code_lines(read_process_file(pid, "maps", proc))
+    lines = read_maps_text(pid, executable_only=True, proc=proc)
     if previous is not None and previous.code_lines == lines:
         return previous
-    mappings = parse_code_mappings(lines)
+    mappings = parse_maps(lines)
     program = _program_path(pid, proc)
     known = previous.files if previous is not None else {}
     files = _inspect_files(pid, mappings, program, known, entry_only, proc)
@@ -131,9 +126,9 @@ def _program_path(pid: int, proc: Path) -> str:
 
 def _inspect_files(
     pid: int,
-    mappings: tuple[CodeMapping, ...],
+    mappings: tuple[Mapping, ...],
     program: str,
-    known: Mapping[FileKey, AllocatorFile],
+    known: Dictionary[FileKey, AllocatorFile],
     entry_only: Collection[str],
     proc: Path,
 ) -> dict[FileKey, AllocatorFile]:
@@ -145,9 +140,7 @@ def _inspect_files(
     return files
 
 
-def _inspect(
-    pid: int, mapping: CodeMapping, is_program: bool, entry_only: Collection[str], proc: Path
-) -> AllocatorFile:
+def _inspect(pid: int, mapping: Mapping, is_program: bool, entry_only: Collection[str], proc: Path) -> AllocatorFile:
     try:
         descriptor = open_mapped_file(pid, mapping, proc)
     except FormatError as exc:
@@ -162,12 +155,12 @@ def _assemble(
     pid: int,
     start_time_ticks: int,
     lines: bytes,
-    mappings: tuple[CodeMapping, ...],
+    mappings: tuple[Mapping, ...],
     files: dict[FileKey, AllocatorFile],
     program: str,
     proc: Path,
 ) -> AllocatorMap:
-    by_file: dict[FileKey, list[CodeMapping]] = {}
+    by_file: dict[FileKey, list[Mapping]] = {}
     for mapping in mappings:
         if mapping.is_file:
             by_file.setdefault(mapping.file_key, []).append(mapping)
@@ -191,14 +184,14 @@ def _assemble(
     )
 
 
-def _module(pid: int, file: AllocatorFile, mappings: list[CodeMapping], proc: Path) -> AllocatorModule:
+def _module(pid: int, file: AllocatorFile, mappings: list[Mapping], proc: Path) -> AllocatorModule:
     bodies = (
         (point.entry_file_offset, point.entry_file_offset + point.function_bytes) for point in file.functions.values()
     )
     return AllocatorModule(
         name=file.name,
         path=mappings[0].path,
-        openable=openable_path(pid, mappings[0], proc),
+        openable=f"{proc}/{pid}/map_files/{mappings[0].start:x}-{mappings[0].end:x}",
         device=mappings[0].device,
         inode=mappings[0].inode,
         functions=file.functions,
@@ -208,7 +201,7 @@ def _module(pid: int, file: AllocatorFile, mappings: list[CodeMapping], proc: Pa
     )
 
 
-def _own_text(file: AllocatorFile, mappings: list[CodeMapping]) -> Iterator[AddressRange]:
+def _own_text(file: AllocatorFile, mappings: list[Mapping]) -> Iterator[AddressRange]:
     if file.is_system or file.is_shared:
         yield from ((mapping.start, mapping.end) for mapping in mappings)
     else:
@@ -216,7 +209,7 @@ def _own_text(file: AllocatorFile, mappings: list[CodeMapping]) -> Iterator[Addr
             yield from _in_process(internal, mappings)
 
 
-def _in_process(part: tuple[int, int], mappings: list[CodeMapping]) -> Iterator[AddressRange]:
+def _in_process(part: tuple[int, int], mappings: list[Mapping]) -> Iterator[AddressRange]:
     """Where a part of a file (offsets) is mapped."""
     for mapping in mappings:
         start = max(part[0] - mapping.offset + mapping.start, mapping.start)
