@@ -1,0 +1,270 @@
+"""Governor: keeps what the probes of a target cost within a share of the host's CPU, over a whole window.
+
+It is told how often the probes were hit, knows what a hit costs here, and steps down before the budget is gone:
+fewer stacks, then probing in bursts, then page faults only, then nothing. It decides; the agent attaches and detaches.
+
+Pure: times and hits are passed in. Call ``step`` again when the step it gave says so; the budget is passed at most by
+what the target does between two calls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Final
+
+from gprof_lite.leaks.meter import Meter
+from gprof_lite.leaks.words import time_in_words
+from gprof_lite.model.allocation import ProbeCosts, ProbeHits, ProbeTuning
+
+# The first look comes after a fiftieth of a second: a target with millions of calls a second spends at most that much
+# of each CPU before it is known.
+FIRST_POLL_S: Final = 0.02
+# A target that was quiet may become busy at any time: so long it may be busy unseen. Reading the counts takes some
+# 20 us, so five reads a second are a thousandth of a percent of a CPU.
+SLOWEST_POLL_S: Final = 0.2
+# Between two looks at most this share of what is left may go.
+POLL_SHARE: Final = 0.2
+SURE_SHARE: Final = 0.05
+RAISE_FACTOR: Final = 16
+RAISE_FROM_BYTES: Final = 640  # when every block was followed before: then a sixteenth of the usual 10 KiB
+# Plans leave this much unspent, for rates that rise.
+PLANNED_SHARE: Final = 0.85
+# Long bursts tell what stays from what is freed later; several of them, whether it goes on.
+USUAL_BURST_S: Final = 10.0
+SHORTEST_BURST_S: Final = 0.04
+FEWEST_BURSTS: Final = 3
+MOST_BURSTS: Final = 12
+EPOCHS_PER_BURST: Final = 8
+
+
+class Level(Enum):
+    """From most to least that is seen; the value is for people."""
+
+    FULL = "all probes as set"
+    RAISED = "fewer small allocations sampled"
+    BURSTS = "allocations followed in bursts"
+    FAULTS_ONLY = "page faults and mappings only"
+    DETACHED = "nothing attached"
+
+
+@dataclass(frozen=True, slots=True)
+class GovernorStep:
+    """What shall be attached from now on.
+
+    Attributes:
+        attached: whether the probes of malloc and free shall be attached now; False in the pauses of BURSTS and
+            from FAULTS_ONLY down. At DETACHED nothing shall be.
+        tuning: for the probes; may differ from the one before.
+        ask_again_s: monotonic time of the next call of ``step``, at the latest.
+    """
+
+    level: Level
+    attached: bool
+    tuning: ProbeTuning
+    ask_again_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class GovernorStatistics:
+    """What the probes cost so far.
+
+    Attributes:
+        percent: of the whole host's CPU over the window.
+        attached_s: time with malloc and free probed.
+        downgrades: a sentence for each thing that is seen less of because of the budget.
+    """
+
+    level: Level
+    spent_ns: float
+    budget_ns: float
+    percent: float
+    attached_s: float
+    n_bursts: int
+    downgrades: tuple[str, ...]
+
+
+class Governor:
+    """The budget of one target and window."""
+
+    def __init__(
+        self,
+        *,
+        budget_percent: float,
+        n_cpus: int,
+        window_s: float,
+        started_s: float,
+        costs: ProbeCosts,
+        tuning: ProbeTuning,
+    ) -> None:
+        if budget_percent <= 0 or n_cpus < 1 or window_s <= 0:
+            raise ValueError("a budget is a positive share of at least one CPU over some time")
+        self._host_ns = n_cpus * window_s * 1e9
+        self._budget_ns = budget_percent / 100 * self._host_ns
+        self._budget_percent = budget_percent
+        self._window_s = window_s
+        self._end_s = started_s + window_s
+        self._tuning = tuning
+        self._meter = Meter(costs, started_s)
+        self._level = Level.FULL
+        self._attached = True
+        self._n_bursts = 1
+        self._n_bursts_left = 0
+        self._change_at_s = self._end_s
+        self._burst_limit_ns = self._budget_ns
+
+    def step(self, now_s: float, hits: ProbeHits) -> GovernorStep:
+        """Decide what to do from ``now_s`` on. ``hits``: as the probes count, since they were attached."""
+        self._meter.read(now_s, hits, self._attached)
+        if self._left_ns <= 0:
+            self._drop_to(Level.DETACHED)
+        elif self._attached:
+            self._judge_attached(now_s)
+        elif self._level is Level.BURSTS and self._change_at_s <= now_s < self._end_s - FIRST_POLL_S:
+            self._begin_burst(now_s)
+        elif self._costs_too_much(self._meter.rate_ns_per_s, now_s):
+            self._drop_to(Level.DETACHED)
+        return GovernorStep(self._level, self._attached, self._tuning, self._ask_again_s(now_s))
+
+    def statistics(self) -> GovernorStatistics:
+        """What it cost, and what that cost in sight."""
+        return GovernorStatistics(
+            level=self._level,
+            spent_ns=self._meter.spent_ns,
+            budget_ns=self._budget_ns,
+            percent=100 * self._meter.spent_ns / self._host_ns,
+            attached_s=self._meter.attached_s,
+            n_bursts=self._n_bursts,
+            downgrades=self._downgrades(),
+        )
+
+    # --- attached -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _left_ns(self) -> float:
+        return self._budget_ns - self._meter.spent_ns
+
+    def _costs_too_much(self, rate_ns_per_s: float, now_s: float) -> bool:
+        return rate_ns_per_s * max(0.0, self._end_s - now_s) > self._left_ns
+
+    def _judge_attached(self, now_s: float) -> None:
+        if self._level is Level.BURSTS:
+            # Its share of the budget is spent, or its time is over.
+            if now_s >= min(self._change_at_s, self._end_s) or self._meter.spent_ns >= self._burst_limit_ns:
+                self._end_burst(now_s)
+            return
+        if not self._costs_too_much(self._meter.rate_ns_per_s, now_s) or not self._is_sure():
+            return
+        if self._level is Level.FULL and self._raising_helps(now_s):
+            self._raise_sampling()
+            return
+        self._level = Level.BURSTS
+        self._n_bursts_left = self._planned_bursts(now_s)
+        self._end_burst(now_s)
+
+    def _is_sure(self) -> bool:
+        """Not by the first moment alone, unless that took a share of the budget that hurts."""
+        return self._meter.is_trusted or self._meter.spent_ns > SURE_SHARE * self._budget_ns
+
+    def _raising_helps(self, now_s: float) -> bool:
+        """Whether the budget holds when only one in sixteen stacks is collected: the hits themselves cost as before."""
+        rate = self._meter.rate_ns_per_s - self._meter.sampling_ns_per_s * (1 - 1 / RAISE_FACTOR)
+        return not self._costs_too_much(rate / PLANNED_SHARE, now_s)
+
+    def _raise_sampling(self) -> None:
+        sample_bytes = max(self._tuning.sample_bytes, RAISE_FROM_BYTES) * RAISE_FACTOR
+        sampling_rate = self._tuning.sampling_rate * RAISE_FACTOR
+        self._tuning = replace(self._tuning, sample_bytes=sample_bytes, sampling_rate=sampling_rate)
+        self._level = Level.RAISED
+        self._meter.forget_rate()
+
+    # --- bursts -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _attachable_s(self) -> float:
+        """How long the probes can still be attached, at the rate seen last while they were."""
+        return PLANNED_SHARE * self._left_ns / max(1.0, self._meter.attached_rate_ns_per_s)
+
+    def _planned_bursts(self, now_s: float) -> int:
+        attachable_s = min(self._attachable_s, self._end_s - now_s)
+        wanted = min(MOST_BURSTS, max(FEWEST_BURSTS, int(attachable_s / USUAL_BURST_S)))
+        return min(wanted, int(attachable_s / SHORTEST_BURST_S))
+
+    def _end_burst(self, now_s: float) -> None:
+        """Pause so that the last of the bursts that are left ends with the window."""
+        if not self._costs_too_much(self._meter.rate_ns_per_s / PLANNED_SHARE, now_s) and self._meter.is_trusted:
+            # The target has become quiet enough to be followed to the end.
+            self._change_at_s, self._burst_limit_ns = self._end_s, self._budget_ns
+            return
+        self._detach()
+        if now_s >= self._end_s - FIRST_POLL_S:
+            self._change_at_s = self._end_s
+            return
+        if self._n_bursts_left < 1:
+            self._n_bursts_left = self._planned_bursts(now_s)
+        if self._n_bursts_left < 1:
+            self._drop_to(Level.FAULTS_ONLY)
+            return
+        left_s = max(0.0, self._end_s - now_s)
+        pause_s = max(0.0, left_s - self._attachable_s) / self._n_bursts_left
+        self._change_at_s = now_s + pause_s
+
+    def _begin_burst(self, now_s: float) -> None:
+        burst_s = min(self._attachable_s / self._n_bursts_left, max(0.0, self._end_s - now_s))
+        self._burst_limit_ns = self._meter.spent_ns + PLANNED_SHARE * self._left_ns / self._n_bursts_left
+        self._n_bursts_left -= 1
+        self._meter.forget_rate()
+        self._n_bursts += 1
+        self._attached = True
+        self._change_at_s = now_s + burst_s
+        epoch_ns = max(1_000_000, int(burst_s * 1e9 / EPOCHS_PER_BURST))
+        self._tuning = replace(self._tuning, epoch_ns=epoch_ns)
+
+    def _drop_to(self, level: Level) -> None:
+        self._level = level
+        self._detach()
+
+    def _detach(self) -> None:
+        self._attached = False
+        self._meter.forget_rate()  # what is still attached has a rate of its own
+
+    # --- asking and telling -------------------------------------------------------------------------------------------
+
+    def _ask_again_s(self, now_s: float) -> float:
+        if not self._attached:
+            next_s = self._change_at_s if self._level is Level.BURSTS else self._end_s
+            return min(next_s, now_s + SLOWEST_POLL_S)
+        left_ns = max(0.0, min(self._left_ns, self._burst_limit_ns - self._meter.spent_ns))
+        share_s = POLL_SHARE * left_ns / max(1.0, self._meter.rate_ns_per_s)
+        poll_s = max(FIRST_POLL_S, min(SLOWEST_POLL_S, share_s, self._meter.trusted_s))
+        return min(now_s + poll_s, max(self._change_at_s, now_s + FIRST_POLL_S / 4))
+
+    def _downgrades(self) -> tuple[str, ...]:
+        budget = f"to keep the probes within {self._budget_percent:g} % of the host's CPU"
+        said = {
+            Level.FULL: (),
+            Level.RAISED: (
+                f"Of the sampled small and medium allocations one in {RAISE_FACTOR} was followed, {budget}.",
+            ),
+            Level.BURSTS: (self._about_bursts(budget),),
+            Level.FAULTS_ONLY: (
+                self._about_bursts(budget),
+                "After that, only mappings and first uses of pages were seen, not which blocks were freed.",
+            ),
+            Level.DETACHED: (
+                self._about_bursts(budget),
+                "After that nothing was seen but the size of the process: the budget was spent.",
+            ),
+        }
+        return said[self._level]
+
+    def _about_bursts(self, budget: str) -> str:
+        pieces = "1 piece" if self._n_bursts == 1 else f"{self._n_bursts} pieces"
+        return (
+            f"Allocations were followed for {_span(self._meter.attached_s)} of {time_in_words(self._window_s)}, "
+            f"in {pieces}, {budget}: a place that leaves memory unfreed only in between was not seen."
+        )
+
+
+def _span(seconds: float) -> str:
+    return time_in_words(seconds) if seconds >= 10 else f"{seconds:.2g} s"

@@ -1,0 +1,70 @@
+"""Meter: from how often probes were hit to the CPU time they took, in all and per second."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gprof_lite.model.allocation import ProbeCosts, ProbeHits
+
+_NO_HITS: Final = ProbeHits({}, 0)
+# A rate measured over less time than this is doubted: the next look comes as soon again.
+_FULL_TRUST_S: Final = 0.5
+
+
+class Meter:
+    """Adds up hits that start at zero whenever the probes are attached anew."""
+
+    def __init__(self, costs: ProbeCosts, started_s: float) -> None:
+        self._costs = costs
+        self._last_s = started_s
+        self._last = _NO_HITS
+        self._measured_s = 0.0
+        self.spent_ns = 0.0
+        self.attached_s = 0.0
+        self.rate_ns_per_s = 0.0
+        self.sampling_ns_per_s = 0.0
+        self.attached_rate_ns_per_s = 0.0
+
+    @property
+    def trusted_s(self) -> float:
+        """How long the rate can be taken to stay what it is: as long as it was measured, half a second for good."""
+        return self._measured_s if not self.is_trusted else float("inf")
+
+    @property
+    def is_trusted(self) -> bool:
+        return self._measured_s >= _FULL_TRUST_S
+
+    def forget_rate(self) -> None:
+        """The probes do something else from now on: the rate has to be measured anew."""
+        self._measured_s = 0.0
+        self.rate_ns_per_s = self.sampling_ns_per_s = 0.0
+
+    def read(self, now_s: float, hits: ProbeHits, attached: bool) -> None:
+        """Take a reading; ``attached``: whether malloc and free were probed since the last one."""
+        elapsed_s = now_s - self._last_s
+        fresh = _since(self._last, hits)
+        fresh_ns = self._costs.spent_ns(fresh)
+        self._last, self._last_s = hits, now_s
+        self.spent_ns += fresh_ns
+        if attached:
+            self.attached_s += max(0.0, elapsed_s)
+        if elapsed_s <= 0:
+            return
+        self._measured_s += elapsed_s
+        # The last reading counts by as long as it took, so that a rise is seen within half a second.
+        weight = min(1.0, elapsed_s / min(self._measured_s, _FULL_TRUST_S))
+        self.rate_ns_per_s += weight * (fresh_ns / elapsed_s - self.rate_ns_per_s)
+        sampling_ns = fresh.n_sampled * self._costs.sample_ns
+        self.sampling_ns_per_s += weight * (sampling_ns / elapsed_s - self.sampling_ns_per_s)
+        if attached:
+            self.attached_rate_ns_per_s = self.rate_ns_per_s
+
+
+def _since(before: ProbeHits, after: ProbeHits) -> ProbeHits:
+    """Hits between two readings. A counter that is lower than before began anew."""
+    hits = {name: _grown(before.hits.get(name, 0), n_hits) for name, n_hits in after.hits.items()}
+    return ProbeHits(hits, _grown(before.n_sampled, after.n_sampled))
+
+
+def _grown(before: int, after: int) -> int:
+    return after - before if after >= before else after
