@@ -4,7 +4,7 @@ VENV := .venv/bin
 URL ?= http://127.0.0.1:4040
 WINDOW ?= 15s
 
-.PHONY: help run test setup setup-test lint format unit integration host browser coverage lock clean
+.PHONY: help run test setup setup-test bpf lint format unit integration host browser coverage lock clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,9 +26,13 @@ setup: ## Install what is missing and make .venv (needs root only when Debian pa
 setup-test: ## The same, with what the tests need
 	@packaging/bootstrap test
 
-format: ## Let ruff rewrite the code
+format: ## Let ruff and clang-format rewrite the code
 	$(VENV)/ruff format .
 	$(VENV)/ruff check --fix .
+	$(MAKE) --no-print-directory -C bpf format
+
+bpf: ## Compile bpf/*.bpf.c for libbpf (needs clang and libbpf-dev; part of the set-up)
+	@$(MAKE) --no-print-directory -C bpf
 
 lint: ## Format check, lint, types, layers, shell scripts
 	$(VENV)/ruff format --check .
@@ -36,6 +40,7 @@ lint: ## Format check, lint, types, layers, shell scripts
 	$(VENV)/mypy
 	$(VENV)/lint-imports --no-cache
 	shellcheck packaging/bootstrap .ci/run
+	$(MAKE) --no-print-directory -C bpf lint
 
 unit: setup-test ## Tests without root, in seconds
 	$(VENV)/python -m pytest -q tests/unit
@@ -57,4 +62,4 @@ lock: ## Make packaging/lock/*.txt anew from setup.cfg
 	packaging/lock/make
 
 clean: ## Remove what the set-up made
-	rm -rf .venv build dist ./*.egg-info tests/browser/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist ./*.egg-info gprof_lite/probes/objects tests/browser/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
