@@ -1,0 +1,139 @@
+"""The kernel side of the allocation probes: ``bpf/alloc.bpf.c`` loaded, and its maps as values.
+
+Knows how it is loaded on this kernel (sessions or entry and return), and nothing of what is to be done with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from gprof_lite.model.allocation import ProbeTuning
+from gprof_lite.probes.allocation_layout import (
+    KEY,
+    LEVEL,
+    STACK_ID,
+    SWEEP,
+    TARGET,
+    KernelCounters,
+    KernelStack,
+    KernelTotals,
+    pack_tuning,
+    unpack_counters,
+    unpack_stack,
+    unpack_totals,
+)
+from gprof_lite.probes.allocation_target import AllocationPrograms
+from gprof_lite.probes.attach import KernelUprobes, ProbeKind
+from gprof_lite.probes.object import BpfObject, RingReader
+
+_SESSION: Final = ("alloc_session",)
+_ENTRY_AND_RETURN: Final = ("alloc_entry", "alloc_return")
+_SWEEP: Final = ("sweep_blocks",)
+_TRACEPOINTS: Final = ("target_fork", "target_exec", "target_exit")
+_FULL: Final = 0.75
+_MAX_SHIFT: Final = 20
+
+
+class AllocationKernel:
+    """The loaded object; the caller owns it and closes it."""
+
+    def __init__(self, bpf: BpfObject, kernel: KernelUprobes, tuning: ProbeTuning, *, max_stacks: int) -> None:
+        """Load it.
+
+        Raises:
+            LoadRejected: the kernel refuses.
+            ProbeError: it cannot be loaded here.
+        """
+        self._bpf = bpf
+        self._max_blocks = tuning.max_blocks
+        self._can_sweep = bpf.loader == "libbpf"
+        self._session = kernel.session_type is not None
+        for name, n in (("blocks", tuning.max_blocks), ("totals", max_stacks), ("stacks", max_stacks)):
+            bpf.set_max_entries(name, n)
+        for name in (*(_ENTRY_AND_RETURN if self._session else _SESSION), *(() if self._can_sweep else _SWEEP)):
+            bpf.skip(name)
+        for name in self._probes:
+            kind = ProbeKind.SESSION if name in _SESSION else ProbeKind.ENTRY
+            attach_type = kernel.attach_type(kind)
+            if attach_type is not None:
+                bpf.set_attach_type(name, attach_type)
+        bpf.load()
+        for name in _TRACEPOINTS:
+            bpf.attach(name)
+
+    @property
+    def _probes(self) -> tuple[str, ...]:
+        return (*(_SESSION if self._session else _ENTRY_AND_RETURN), "free_entry")
+
+    @property
+    def programs(self) -> AllocationPrograms:
+        fd = self._bpf.program_fd
+        if self._session:
+            return AllocationPrograms(free=fd("free_entry"), session=fd("alloc_session"))
+        return AllocationPrograms(free=fd("free_entry"), entry=fd("alloc_entry"), leave=fd("alloc_return"))
+
+    def tune(self, tuning: ProbeTuning, epoch_zero_ns: int) -> None:
+        self._bpf.map("tunings").update(KEY, pack_tuning(tuning, epoch_zero_ns))
+
+    def put_target(self, pid: int, start_time_ticks: int, generation: int, image: int) -> None:
+        self._bpf.map("targets").update(_pid(pid), TARGET.pack(start_time_ticks, generation, image))
+
+    def drop_target(self, pid: int) -> None:
+        self._bpf.map("targets").delete(_pid(pid))
+        self._bpf.map("code").delete(_pid(pid))
+
+    def put_code(self, pid: int, table: bytes) -> None:
+        self._bpf.map("code").update(_pid(pid), table)
+
+    def events(self, callback: Callable[[bytes], None]) -> RingReader:
+        return self._bpf.ring("events", callback)
+
+    def counters(self) -> KernelCounters:
+        counters = self._bpf.map("counters")
+        return unpack_counters(counters.per_cpu(counters.lookup_number(0)))
+
+    def totals(self, n_epochs: int) -> Iterator[tuple[int, KernelTotals]]:
+        for key, value in self._bpf.map("totals").items():
+            yield STACK_ID.unpack(key)[0], unpack_totals(value, n_epochs)
+
+    def stack(self, stack_id: int) -> KernelStack | None:
+        value = self._bpf.map("stacks").lookup(STACK_ID.pack(stack_id))
+        return unpack_stack(value) if value is not None else None
+
+    def forget_stack(self, stack_id: int) -> None:
+        self._bpf.map("totals").delete(STACK_ID.pack(stack_id))
+        self._bpf.map("stacks").delete(STACK_ID.pack(stack_id))
+
+    def address_shift(self) -> int:
+        """Addresses are followed with a share of 1/2^shift."""
+        return int(LEVEL.unpack(self._bpf.map("levels").lookup_number(0))[1])
+
+    def relieve(self) -> bool:
+        """When the map of blocks is three quarters full: follow half as many addresses from now on."""
+        n_blocks, shift = LEVEL.unpack(self._bpf.map("levels").lookup_number(0))
+        if n_blocks < self._max_blocks * _FULL or shift >= _MAX_SHIFT or not self._can_sweep:
+            return False
+        self._sweep(shift + 1)
+        return True
+
+    def forget_blocks(self) -> None:
+        """Drop the blocks of targets that are gone or began anew, and all totals."""
+        if self._can_sweep:
+            self._sweep(self.address_shift())
+        else:
+            self._bpf.map("blocks").clear()
+            self._bpf.map("levels").update(KEY, LEVEL.pack(0, self.address_shift()))
+        self._bpf.map("totals").clear()
+
+    def n_recursions_missed(self) -> int:
+        """Hits that the kernel passed over because the program was running on that CPU already."""
+        return sum(self._bpf.program_statistics(name).recursion_misses for name in self._probes)
+
+    def _sweep(self, shift: int) -> None:
+        self._bpf.map("sweeps").update(KEY, SWEEP.pack(shift, 0, 0))
+        self._bpf.run("sweep_blocks")
+
+
+def _pid(pid: int) -> bytes:
+    return pid.to_bytes(4, "little")

@@ -1,0 +1,445 @@
+"""AllocationProbe: follows the allocations of a few processes, and says at any time what they have not freed.
+
+    with AllocationProbe((identity,), tuning) as probe:
+        probe.attach()
+        while ...:
+            probe.rescan()                # once a second: libraries, children, full maps
+            governor.observe(probe.hits())
+        snapshot = probe.snapshot()
+
+Owns one loaded BPF object (``bpf/alloc.bpf.c``), the probes on its targets and the account of their mappings.
+Everything is gone when it is left, and when this process dies: nothing is pinned. A target is never stopped, written to
+or waited for. Not thread-safe: one thread at a time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Final, Self
+
+from gprof_lite.clock import Clock, SystemClock
+from gprof_lite.errors import TargetGone
+from gprof_lite.host.identity import ProcessIdentity
+from gprof_lite.model.allocation import (
+    AllocationKind,
+    AllocationSnapshot,
+    ProbeHits,
+    ProbeTuning,
+    StackAllocations,
+)
+from gprof_lite.model.losses import LossCounter, Losses
+from gprof_lite.probes.allocation_events import (
+    AllocationEvent,
+    ChildForked,
+    LargeMapping,
+    ProgramReplaced,
+    TargetEnded,
+)
+from gprof_lite.probes.allocation_functions import FunctionKind
+from gprof_lite.probes.allocation_kernel import AllocationKernel
+from gprof_lite.probes.allocation_layout import (
+    EPOCHS,
+    EVENT_EXEC,
+    EVENT_EXIT,
+    EVENT_FORK,
+    FUNCTIONS,
+    KernelEvent,
+    KernelStack,
+    unpack_event,
+)
+from gprof_lite.probes.allocation_ledger import AllocationLedger, block_stack, mapping_stack
+from gprof_lite.probes.allocation_target import AllocationTarget
+from gprof_lite.probes.attach import KernelUprobes, kernel_uprobes
+from gprof_lite.probes.loader import LoaderChoice, open_object
+from gprof_lite.probes.return_probes import ReturnProbeRules
+
+# The kernel's `targets` and `code` hold 64; half of it leaves room for processes that come and go.
+MAX_TARGETS: Final = 32
+MAX_STACKS: Final = 8192
+_MAX_EVENTS: Final = 10_000
+_LARGE_MAPPING_BYTES: Final = 16 * 1024 * 1024
+
+# include/uapi/linux/mman.h, asm-generic/mman-common.h
+_PROT_NONE: Final = 0
+_MAP_FIXED: Final = 0x10
+_MAP_ANONYMOUS: Final = 0x20
+
+
+class AllocationProbe:
+    """The allocations of some processes. A context manager; see the module's docstring.
+
+    Args:
+        identities: the processes; more come by themselves when ``follow_children`` is set and they fork.
+        uprobes, rules: what the kernel can do, and where return probes do harm; looked up when not given.
+        entry_only: symbols to be probed at their entry (``calibrate`` found their better places wrong).
+
+    Raises:
+        LoadRejected, ProbeError, PrerequisiteError: on entering; nothing is left then.
+    """
+
+    def __init__(
+        self,
+        identities: Sequence[ProcessIdentity],
+        tuning: ProbeTuning,
+        *,
+        follow_children: bool = True,
+        loader: LoaderChoice = LoaderChoice.AUTO,
+        uprobes: KernelUprobes | None = None,
+        rules: ReturnProbeRules | None = None,
+        entry_only: Collection[str] = (),
+        max_stacks: int = MAX_STACKS,
+        clock: Clock | None = None,
+    ) -> None:
+        _check(tuning, identities)
+        self._identities = tuple(identities)
+        self._tuning = tuning
+        self._follow_children = follow_children
+        self._loader = loader
+        self._uprobes = uprobes
+        self._rules = rules or ReturnProbeRules.of_kernel(os.uname().release)
+        self._entry_only = entry_only
+        self._max_stacks = max_stacks
+        self._clock = clock or SystemClock()
+        self._targets: dict[int, AllocationTarget] = {}
+        self._stacks: dict[int, KernelStack] = {}
+        self._kinds: dict[int, AllocationKind] = {}
+        self._ledger = AllocationLedger()
+        self._lost = LossCounter()
+        self._events: deque[AllocationEvent] = deque(maxlen=_MAX_EVENTS)
+        self._attached_s = self._clock.monotonic_s()
+        self._since_s: float | None = None
+        self._observed_s = 0.0
+        self._owned = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as on_failure:
+            uprobes = self._uprobes or kernel_uprobes()
+            bpf = on_failure.enter_context(open_object("alloc", loader=self._loader))
+            self._kernel = AllocationKernel(bpf, uprobes, self._tuning, max_stacks=self._max_stacks)
+            self._ring = self._kernel.events(self._note)
+            on_failure.callback(self._ring.close)
+            self._uprobes = uprobes
+            on_failure.callback(self._detach)
+            for identity in self._identities:
+                self._add(identity)
+            self._owned = on_failure.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take everything away. Twice is once."""
+        self._owned.close()
+        self._targets.clear()
+
+    @property
+    def targets(self) -> tuple[AllocationTarget, ...]:
+        """The processes that are followed, ended ones included: allocator, refusals in words, number of probes."""
+        return tuple(self._targets.values())
+
+    @property
+    def is_attached(self) -> bool:
+        return self._since_s is not None
+
+    @property
+    def tuning(self) -> ProbeTuning:
+        return self._tuning
+
+    def attach(self) -> None:
+        """Begin to look. A second call, after ``pause``, begins anew: see ``resume``."""
+        if self._since_s is not None:
+            return
+        self._begin()
+        for target in self._living():
+            self._try(target, target.attach)
+
+    def pause(self) -> None:
+        """Take the probes away for a while. What is outstanding now stays to be read until ``resume``."""
+        if self._since_s is None:
+            return
+        self._detach()
+        self._drain()
+        self._observed_s += self._clock.monotonic_s() - self._since_s
+        self._since_s = None
+
+    def resume(self) -> None:
+        """Look again. Blocks from before the pause may have been freed unseen, so nothing is outstanding at first and
+        epochs count from now; what was allocated still adds up."""
+        if self._since_s is not None:
+            return
+        self._ledger.carry(self._all_stacks())
+        for target in self._living():
+            target.generation += 1
+            target.regions.forget()
+            self._put(target)
+        self._kernel.forget_blocks()
+        self.attach()
+
+    def retune(self, tuning: ProbeTuning) -> None:
+        """Follow blocks by other rules from now on. Those that are followed keep what they stand for.
+
+        The map's size and the epochs stay as they are.
+        """
+        _check(tuning, self._identities)
+        self._tuning = ProbeTuning(
+            min_size_bytes=tuning.min_size_bytes,
+            sampling_rate=tuning.sampling_rate,
+            large_bytes=tuning.large_bytes,
+            sample_bytes=tuning.sample_bytes,
+            max_blocks=self._tuning.max_blocks,
+            n_epochs=self._tuning.n_epochs,
+            epoch_ns=self._tuning.epoch_ns,
+        )
+        self._kernel.tune(self._tuning, self._epoch_zero_ns)
+
+    def rescan(self) -> None:
+        """Take notice of libraries that were loaded, children, ends, and a map of blocks that gets full."""
+        self._drain()
+        for target in self._living():
+            self._look(target)
+        self._kernel.relieve()
+
+    def events(self) -> tuple[AllocationEvent, ...]:
+        """What happened since the last call; at most 10,000, the oldest are dropped."""
+        self._drain()
+        taken = tuple(self._events)
+        self._events.clear()
+        return taken
+
+    def hits(self) -> ProbeHits:
+        """How often each probe was hit. One small read per call."""
+        counters = self._kernel.counters()
+        hits = {_name(kind): n for kind, n in counters.hits.items() if n}
+        hits |= {f"{_name(kind)}_return": n for kind, n in counters.returns.items() if n}
+        return ProbeHits(hits, counters.n_sampled)
+
+    def snapshot(self) -> AllocationSnapshot:
+        """All stacks now, and what could not be seen."""
+        self._drain()
+        self._kernel.relieve()
+        now_s = self._clock.monotonic_s()
+        running_s = now_s - self._since_s if self._since_s is not None else 0.0
+        return AllocationSnapshot(
+            taken_s=now_s,
+            attached_s=self._attached_s,
+            observed_s=self._observed_s + running_s,
+            tuning=self._tuning,
+            stacks=self._all_stacks(),
+            hits=self.hits(),
+            losses=self._losses(),
+            address_share=0.5 ** self._kernel.address_shift(),
+        )
+
+    @property
+    def _epoch_zero_ns(self) -> int:
+        return int(self._attached_s * 1e9)
+
+    def _begin(self) -> None:
+        self._attached_s = self._since_s = self._clock.monotonic_s()
+        self._kernel.tune(self._tuning, self._epoch_zero_ns)
+
+    def _add(self, identity: ProcessIdentity) -> AllocationTarget:
+        assert self._uprobes is not None
+        target = AllocationTarget(
+            identity, self._kernel.programs, self._uprobes, self._rules, entry_only=self._entry_only
+        )
+        self._targets[identity.pid] = target
+        self._put(target)
+        self._try(target, lambda: target.look(self._kernel.put_code))
+        return target
+
+    def _put(self, target: AllocationTarget) -> None:
+        identity = target.identity
+        self._kernel.put_target(identity.pid, identity.start_time_ticks, target.generation, target.image)
+
+    def _detach(self) -> None:
+        for target in self._targets.values():
+            target.detach()
+
+    def _living(self) -> tuple[AllocationTarget, ...]:
+        return tuple(target for target in self._targets.values() if not target.has_ended)
+
+    def _look(self, target: AllocationTarget) -> None:
+        """Its code as it is now, and probes on what is new."""
+
+        def look() -> None:
+            target.look(self._kernel.put_code)
+            if self._since_s is not None:
+                target.attach()
+
+        self._try(target, look)
+
+    def _try(self, target: AllocationTarget, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except TargetGone:
+            self._end(target)
+
+    def _end(self, target: AllocationTarget) -> None:
+        if target.has_ended:
+            return
+        target.has_ended = True
+        target.detach()
+        self._kernel.drop_target(target.pid)
+        self._events.append(TargetEnded(target.pid))
+
+    # What the kernel tells.
+
+    def _drain(self) -> None:
+        self._ring.poll(0.0)
+
+    def _note(self, data: bytes) -> None:
+        event = unpack_event(data)
+        target = self._targets.get(event.pid)
+        if target is None or target.has_ended:
+            return
+        if event.type == EVENT_FORK:
+            self._note_fork(target, event.other)
+        elif event.type == EVENT_EXEC:
+            self._note_exec(target, event.generation, event.other)
+        elif event.type == EVENT_EXIT:
+            self._note_exit(target)
+        elif event.generation == target.generation:
+            self._note_mapping(target, event)
+
+    def _note_fork(self, target: AllocationTarget, child_pid: int) -> None:
+        followed = False
+        if self._follow_children:
+            if len(self._targets) >= MAX_TARGETS:
+                self._lost.count("children_not_followed")
+            else:
+                followed = self._follow(child_pid)
+        self._events.append(ChildForked(target.pid, child_pid, followed))
+
+    def _follow(self, pid: int) -> bool:
+        known = self._targets.get(pid)
+        if known is not None and not known.has_ended:
+            return True
+        try:
+            target = self._add(ProcessIdentity.of(pid))
+        except TargetGone:
+            return False
+        if self._since_s is not None:
+            self._try(target, target.attach)
+        return not target.has_ended
+
+    def _note_exec(self, target: AllocationTarget, generation: int, image: int) -> None:
+        self._ledger.forget_process(target.pid)
+        target.has_new_image(generation, image)
+        self._look(target)
+        self._events.append(ProgramReplaced(target.pid))
+
+    def _note_exit(self, target: AllocationTarget) -> None:
+        """Its first thread ended; others may live on."""
+        if not target.identity.is_alive():
+            self._end(target)
+
+    def _note_mapping(self, target: AllocationTarget, event: KernelEvent) -> None:
+        kind = FUNCTIONS[event.type - 1]
+        regions, arguments, result = target.regions, event.arguments, event.result
+        epoch = self._epoch(event.time_ns)
+        if kind is FunctionKind.MMAP:
+            self._note_mmap(target, event, epoch)
+        elif kind is FunctionKind.MUNMAP:
+            regions.unmap(arguments[0], arguments[1])
+        elif kind is FunctionKind.MREMAP:
+            self._kinds[event.stack_id] = AllocationKind.MMAP
+            regions.remap(arguments[0], arguments[1], result, arguments[2], event.stack_id, epoch)
+        else:
+            self._kinds[event.stack_id] = AllocationKind.BRK
+            old, new = (arguments[1], arguments[0]) if kind is FunctionKind.BRK else _break_of(result, arguments[0])
+            regions.move_heap_end(old, new, event.stack_id, epoch)
+
+    def _note_mmap(self, target: AllocationTarget, event: KernelEvent, epoch: int) -> None:
+        """Anonymous memory that can be used counts; anything else only replaces what was there."""
+        _hint, length_bytes, protection, flags = event.arguments
+        if not flags & _MAP_ANONYMOUS or protection == _PROT_NONE:
+            if flags & _MAP_FIXED:
+                target.regions.unmap(event.result, length_bytes)
+            return
+        self._kinds[event.stack_id] = AllocationKind.MMAP
+        target.regions.map(event.result, length_bytes, event.stack_id, epoch)
+        if length_bytes >= _LARGE_MAPPING_BYTES:
+            at_s = event.time_ns / 1e9
+            self._events.append(
+                LargeMapping(target.pid, AllocationKind.MMAP, event.result, length_bytes, event.stack_id, at_s)
+            )
+
+    def _epoch(self, time_ns: int) -> int:
+        return max(0, min((time_ns - self._epoch_zero_ns) // self._tuning.epoch_ns, self._tuning.n_epochs - 1))
+
+    # What is outstanding.
+
+    def _all_stacks(self) -> tuple[StackAllocations, ...]:
+        return self._ledger.with_carried((*self._block_stacks(), *self._mapping_stacks()))
+
+    def _block_stacks(self) -> Iterator[StackAllocations]:
+        for stack_id, totals in tuple(self._kernel.totals(self._tuning.n_epochs)):
+            target = self._targets.get(totals.pid)
+            if target is None or totals.image != target.image:
+                self._kernel.forget_stack(stack_id)
+                self._stacks.pop(stack_id, None)
+                continue
+            stack = self._stack(stack_id)
+            if stack is not None:
+                yield block_stack(stack_id, totals, stack)
+
+    def _mapping_stacks(self) -> Iterator[StackAllocations]:
+        for target in self._targets.values():
+            for stack_id, totals in target.regions.totals.items():
+                stack = self._stack(stack_id)
+                if stack is not None:
+                    kind = self._kinds.get(stack_id, AllocationKind.MMAP)
+                    yield mapping_stack(stack_id, totals, stack, kind, self._tuning.n_epochs)
+
+    def _stack(self, stack_id: int) -> KernelStack | None:
+        """A stack never changes once it is there, so each is read once."""
+        stack = self._stacks.get(stack_id)
+        if stack is None:
+            stack = self._kernel.stack(stack_id)
+            if stack is None:
+                return None
+            self._stacks[stack_id] = stack
+        return stack
+
+    def _losses(self) -> Losses:
+        lost = LossCounter()
+        lost.add(self._lost.seal())
+        for kind, n in self._kernel.counters().losses.items():
+            lost.count(kind, n)
+        lost.count("recursion_missed", self._kernel.n_recursions_missed())
+        lost.count("regions_full", sum(target.regions.n_refused for target in self._targets.values()))
+        lost.count("bursts_forgotten", self._ledger.n_not_carried)
+        for target in self._targets.values():
+            for problem in target.problems:
+                lost.count("not_probed", example=problem)
+        return lost.seal()
+
+
+def _name(kind: FunctionKind) -> str:
+    return kind.name.lower()
+
+
+def _break_of(result: int, increment: int) -> tuple[int, int]:
+    """``sbrk`` returns where the heap ended before."""
+    signed = increment - (1 << 64) if increment >= 1 << 63 else increment
+    return result, result + signed
+
+
+def _check(tuning: ProbeTuning, identities: Sequence[ProcessIdentity]) -> None:
+    """The caller's own mistakes."""
+    if not 1 <= len(identities) <= MAX_TARGETS:
+        raise ValueError(f"between 1 and {MAX_TARGETS} processes")
+    if not 1 <= tuning.n_epochs <= EPOCHS or tuning.epoch_ns < 1:
+        raise ValueError(f"between 1 and {EPOCHS} epochs of at least 1 ns")
+    if not 1 <= tuning.sampling_rate < 1 << 24 or not 0 <= tuning.sample_bytes < 1 << 32:
+        raise ValueError("a sampling rate from 1, and sample_bytes below 4 GiB")
+    if tuning.max_blocks < 4:
+        raise ValueError("room for at least 4 blocks")
