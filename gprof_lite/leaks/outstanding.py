@@ -13,6 +13,7 @@ each other. Memory: about 1 KiB a stack, at most ``MAX_TRACKS`` stacks.
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from gprof_lite.model.allocation import AllocationKind, AllocationSnapshot, Epoc
 
 MAX_TRACKS: Final = 2_000
 MAX_POINTS: Final = 64
+# Late deaths are forgotten at this share of the window.
+LATE_SHARE: Final = 1 / 6
 # Blocks that are freed within this share of a burst are the everyday traffic of a program.
 SETTLING_SHARE: Final = 1 / 16
 # Ages in shares of the window, oldest first, by which deaths are counted.
@@ -42,7 +45,7 @@ class Cell:
 class Deaths:
     """How survivors of at least some age went on to die: sampled blocks, and the block-seconds they were watched."""
 
-    n_deaths: int
+    n_deaths: float
     exposure_s: float
 
 
@@ -54,6 +57,7 @@ class StackHistory:
         last: the stack in the last snapshot that had it.
         cells: survivors by time of birth, the youngest epochs left out (they hold everyday traffic).
         deaths: by ``AGE_CLASSES``.
+        late_deaths: the same, with the end of the window counting most: a cache evicts only once it is full.
         points: outstanding bytes at ``AllocationHistory.times_s``; for FAULT the bytes touched so far.
         grown_bytes: growth of blocks after their epoch had ended: realloc in place of a new block.
         unfreed_bytes, unfreed_count: outstanding, and older than the minimum age.
@@ -64,6 +68,7 @@ class StackHistory:
     last: StackAllocations
     cells: tuple[Cell, ...]
     deaths: tuple[Deaths, ...]
+    late_deaths: tuple[Deaths, ...]
     points: Sequence[int]
     grown_bytes: int
     unfreed_bytes: int
@@ -72,28 +77,55 @@ class StackHistory:
     oldest_age_s: float
 
 
+class _DeathCounter:
+    """Deaths and exposure by age class."""
+
+    __slots__ = ("_exposure_s", "_n_deaths")
+
+    def __init__(self) -> None:
+        self._n_deaths = array("f", bytes(4 * len(AGE_CLASSES)))
+        self._exposure_s = array("f", bytes(4 * len(AGE_CLASSES)))
+
+    def add(self, age_class: int, n_deaths: int, exposure_s: float) -> None:
+        self._n_deaths[age_class] += n_deaths
+        self._exposure_s[age_class] += exposure_s
+
+    def fade(self, share: float) -> None:
+        """What was counted so far counts less from now on."""
+        for age_class in range(len(AGE_CLASSES)):
+            self._n_deaths[age_class] *= share
+            self._exposure_s[age_class] *= share
+
+    def sealed(self) -> tuple[Deaths, ...]:
+        return tuple(map(Deaths, self._n_deaths, self._exposure_s))
+
+
 class _Track:
     """A stack in the making."""
 
-    __slots__ = ("cells", "deaths", "exposure_s", "grown_bytes", "last", "points")
+    __slots__ = ("cells", "deaths", "grown_bytes", "last", "late_deaths", "points")
 
     def __init__(self, last: StackAllocations, n_points_before: int) -> None:
         self.last = last
         self.points = array("q", bytes(8 * n_points_before))
         self.cells: list[Cell] = []
-        self.deaths = [0] * len(AGE_CLASSES)
-        self.exposure_s = [0.0] * len(AGE_CLASSES)
+        self.deaths = _DeathCounter()
+        self.late_deaths = _DeathCounter()
         self.grown_bytes = 0
 
-    def count_deaths(self, now: StackAllocations, closed: Sequence[tuple[int, int]], elapsed_s: float) -> None:
+    def count_deaths(
+        self, now: StackAllocations, closed: Sequence[tuple[int, int]], elapsed_s: float, window_s: float
+    ) -> None:
         """``closed``: index and age class of each epoch that had ended by the last snapshot."""
         before, after = self.last.epochs, now.epochs
+        self.late_deaths.fade(math.exp(-elapsed_s / (LATE_SHARE * window_s)))
         for index, age_class in closed:
             if index >= len(before) or index >= len(after) or not before[index].n_sampled_outstanding:
                 continue
             n_before = before[index].n_sampled_outstanding
-            self.exposure_s[age_class] += n_before * elapsed_s
-            self.deaths[age_class] += max(0, n_before - after[index].n_sampled_outstanding)
+            n_deaths = max(0, n_before - after[index].n_sampled_outstanding)
+            self.deaths.add(age_class, n_deaths, n_before * elapsed_s)
+            self.late_deaths.add(age_class, n_deaths, n_before * elapsed_s)
             self.grown_bytes += max(0, after[index].outstanding_bytes - before[index].outstanding_bytes)
 
 
@@ -201,7 +233,7 @@ class AllocationHistory:
             self._tracks[key] = _Track(stack, n_points - 1 if n_points else 0)
             return
         if closed and self._previous is not None:
-            track.count_deaths(stack, closed, snapshot.taken_s - self._previous.taken_s)
+            track.count_deaths(stack, closed, snapshot.taken_s - self._previous.taken_s, self._window_s)
         track.last = stack
 
     def _emptied(self, snapshot: AllocationSnapshot) -> list[StackAllocations]:
@@ -254,7 +286,8 @@ class AllocationHistory:
         return StackHistory(
             last=last,
             cells=(*track.cells, *_settled_cells(last.epochs, snapshot)),
-            deaths=tuple(map(Deaths, track.deaths, track.exposure_s)),
+            deaths=track.deaths.sealed(),
+            late_deaths=track.late_deaths.sealed(),
             points=track.points,
             grown_bytes=track.grown_bytes,
             unfreed_bytes=unfreed_bytes,

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
+from statistics import fmean, variance
 from typing import Final
 
 from gprof_lite.leaks.outstanding import Cell, Deaths, StackHistory
 from gprof_lite.leaks.shape import Shape, shape_of
 from gprof_lite.leaks.trend import trend_of
 
-# Of blocks that have settled, this many deaths a window each are turnover: at most e^-1 of them outlive it.
-TURNOVER_DEATHS: Final = 1.0
+# Of blocks that have settled, this many deaths a window each are turnover: a third of them goes within a window.
+TURNOVER_DEATHS: Final = 0.4
 # Fewer than this, by the upper end of what the counts allow, is staying.
 STAYING_DEATHS: Final = 1.0
 # So many block-windows of watching are needed before "none died" means anything (rule of three: 3/n).
@@ -23,6 +24,8 @@ STOPPED_CHANCE: Final = 0.02
 FADING_RATIO: Final = 0.3
 FADING_CHANCE: Final = 0.01
 STOPPED_GAPS: Final = 2.5
+# Independent events have a variance of their mean (Poisson); up to this many times it they pass for such.
+EVEN_DISPERSION: Final = 2.5
 
 
 class StackState(Enum):
@@ -71,6 +74,8 @@ def judge_stack(history: StackHistory, times_s: Sequence[float], window_s: float
     cells = history.cells
     n_samples = sum(cell.n_sampled for cell in cells)
     stays = _stays(history.deaths, window_s)
+    if _stays(history.late_deaths, window_s) is False:
+        stays = False
     state = _state(cells, n_samples, stays)
     span_s = sum(cell.span_s for cell in cells)
     return StackVerdict(
@@ -91,7 +96,7 @@ def _state(cells: Sequence[Cell], n_samples: int, stays: bool | None) -> StackSt
     active = [index for index, cell in enumerate(cells) if cell.n_sampled]
     if len(active) == 1 or (len(active) == 2 and active[1] == active[0] + 1 and len(cells) > 4):
         return StackState.ONE_STEP
-    if _has_stopped(active, len(cells)):
+    if _has_stopped(cells, active):
         return StackState.STOPPED
     if _fades(cells, n_samples):
         return StackState.FADING
@@ -100,7 +105,7 @@ def _state(cells: Sequence[Cell], n_samples: int, stays: bool | None) -> StackSt
 
 def _stays(deaths: Sequence[Deaths], window_s: float) -> bool | None:
     """Whether survivors stay, from the oldest ages that were watched enough: True, False, or None: cannot tell."""
-    n_deaths, block_windows = 0, 0.0
+    n_deaths, block_windows = 0.0, 0.0
     for of_age in deaths[:-1]:  # the youngest ages are everyday traffic
         n_deaths += of_age.n_deaths
         block_windows += of_age.exposure_s / window_s
@@ -115,15 +120,25 @@ def _stays(deaths: Sequence[Deaths], window_s: float) -> bool | None:
     return False if n_deaths >= 3 and n_deaths > TURNOVER_DEATHS * block_windows else None
 
 
-def _has_stopped(active: Sequence[int], n_cells: int) -> bool:
+def _has_stopped(cells: Sequence[Cell], active: Sequence[int]) -> bool:
     """Whether the silence at the end is longer than chance and than the silences before."""
-    n_silent = n_cells - 1 - active[-1]
+    n_silent = len(cells) - 1 - active[-1]
     if n_silent == 0:
         return False
-    # Were survivors left in any epoch alike, all of them would lie this early with this chance.
-    chance = ((active[-1] + 1) / n_cells) ** len(active)
-    longest_gap = max((late - early for early, late in pairwise(active)), default=n_cells)
-    return chance < STOPPED_CHANCE or (len(active) > 3 and n_silent >= STOPPED_GAPS * longest_gap)
+    seen = cells[: active[-1] + 1]
+    share = sum(cell.span_s for cell in seen) / sum(cell.span_s for cell in cells)
+    # Were survivors left at any moment alike, all of them would lie this early with this chance.
+    n_survivors = sum(cell.n_sampled for cell in seen)
+    if _come_singly(seen):
+        return bool(share**n_survivors < STOPPED_CHANCE)
+    longest_gap = max((late - early for early, late in pairwise(active)), default=len(cells))
+    return share ** len(active) < STOPPED_CHANCE or (len(active) > 3 and n_silent >= STOPPED_GAPS * longest_gap)
+
+
+def _come_singly(cells: Sequence[Cell]) -> bool:
+    """Whether the survivors of the epochs vary as independent events do, and not as batches."""
+    counts = [cell.n_sampled for cell in cells]
+    return len(counts) > 1 and variance(counts) <= EVEN_DISPERSION * fmean(counts)
 
 
 def _fades(cells: Sequence[Cell], n_samples: int) -> bool:

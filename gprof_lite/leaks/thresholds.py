@@ -12,6 +12,7 @@ from gprof_lite.model.allocation import ProbeTuning
 PAGE_BYTES: Final = 4096  # the unit of ``rss_growth_threshold``, whatever the page size of the host
 KIB: Final = 1024
 MB: Final = 1_000_000
+SAMPLES_PER_MIN_SIZE: Final = 4
 MIN_EPOCH_NS: Final = 250_000_000  # snapshots come about once a second: finer epochs tell nothing more
 
 Number = TypeVar("Number", int, float)
@@ -92,17 +93,20 @@ def _either(given: Number | None, default: Number) -> Number:
 def tuning_of(options: LeakOptions, window_s: float) -> ProbeTuning:
     """What the probes of a target are told for a window of ``window_s``.
 
-    Small blocks are sampled so that a block of exactly the minimum size has the chance of a medium one. Debug follows
-    every block. Epochs share the window out, so that the age of a block is known to a sixteenth of it.
+    Small blocks are sampled so that four are followed, on average, where the minimum size was allocated: enough to see
+    what becomes of them, and cheap beside the hits that are not sampled. Debug follows every block. Epochs share the window out, so that the age of a block is known to a sixteenth of it.
     """
     thresholds = Thresholds.of(options)
     usual = ProbeTuning()
     everything = options.mode == DEBUG
+    sample_bytes = max(1, thresholds.min_size_bytes * options.sampling_rate // SAMPLES_PER_MIN_SIZE)
     return ProbeTuning(
         min_size_bytes=thresholds.min_size_bytes,
         sampling_rate=1 if everything else options.sampling_rate,
         large_bytes=max(usual.large_bytes, thresholds.min_size_bytes),
-        sample_bytes=0 if everything else thresholds.min_size_bytes * options.sampling_rate,
+        sample_bytes=0
+        if everything
+        else max(1, thresholds.min_size_bytes * options.sampling_rate // SAMPLES_PER_MIN_SIZE),
         n_epochs=usual.n_epochs,
         epoch_ns=max(MIN_EPOCH_NS, int(window_s * 1e9 / usual.n_epochs) + 1),
     )
