@@ -234,18 +234,6 @@ static __always_inline bool put_block(const struct block_key *key, const struct 
 
 /* ---- stacks ---- */
 
-static __always_inline struct stack_walk *walk_of(u32 tid)
-{
-	struct thread_state *thread = map_lookup(threads, &tid);
-
-	return thread ? &thread->walk : NULL;
-}
-
-static __always_inline const struct code_table *code_of(u32 tgid)
-{
-	return map_lookup(code, &tgid);
-}
-
 static __always_inline bool take_stack(struct pt_regs *ctx, struct thread_state *thread,
 				       const struct alloc_target *target, u32 tgid)
 {
@@ -259,7 +247,7 @@ static __always_inline bool take_stack(struct pt_regs *ctx, struct thread_state 
 	thread->walk.record.tgid = tgid;
 	thread->walk.record.image = target->image;
 	thread->walk.record.tag = thread->function >= FN_MMAP ? thread->function : FN_MALLOC;
-	collect_stack((u32)bpf_get_current_pid_tgid());
+	collect_stack(&thread->walk, map_lookup(code, &tgid));
 	if (mine) {
 		ADD(mine->n_sampled, 1);
 		ADD(mine->stops[thread->walk.record.stop & 7], 1);

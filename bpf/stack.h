@@ -75,15 +75,12 @@ struct stack_record {
 struct stack_walk {
 	struct frame_registers at;
 	u64 id;	      /* hash of all frames, process and tag */
-	u64 last_end; /* end and flags of the code range of the last frame */
+	u64 last_end, before_end; /* ends and flags of the code ranges of the last frame and of the one before */
 	u64 saved_bp;
 	struct stack_record record;
-	u64 window[STACK_WINDOW]; /* the stack's words above at.sp */
+	u64 window_at; /* where in the process the words below are from; 0: nowhere yet */
+	u64 window[STACK_WINDOW];
 };
-
-/* The program that includes this says where its walk is, by the number it calls collect_stack() with. */
-static __always_inline struct stack_walk *walk_of(u32 number);
-static __always_inline const struct code_table *code_of(u32 tgid);
 
 /* Index of the range that may hold an address. Branch-free, or the verifier would walk 2^9 ways through each frame. */
 static __always_inline u64 code_index(const struct code_table *code, u64 address)
@@ -130,25 +127,22 @@ static __always_inline bool is_frame(u64 bp, u64 sp)
  * Left-overs of earlier calls can be taken for callers: that is why only STACK_GUESSES are made, and none where the
  * code has frame pointers. Returns 1 when it found one.
  */
-STACK_FUNCTION int find_caller(u32 number)
+STACK_FUNCTION int find_caller(struct stack_walk *walk, const struct code_table *code)
 {
-	struct stack_walk *walk = walk_of(number);
-	const struct code_table *code;
 	u64 n_words = STACK_WINDOW, n_bytes = STACK_WINDOW * 8;
 	bool has_frame;
 
-	if (!walk)
-		return 0;
-	code = code_of(walk->record.tgid);
-	if (!code)
+	if (!walk || !code)
 		return 0;
 	has_frame = is_frame(walk->at.bp, walk->at.sp);
 	if (has_frame && (walk->at.bp - walk->at.sp) / 8 < n_words)
 		n_words = (walk->at.bp - walk->at.sp) / 8;
-	if (bpf_probe_read_user(walk->window, STACK_WINDOW * 8, (void *)walk->at.sp)) {
+	walk->window_at = walk->at.sp;
+	if (bpf_probe_read_user(walk->window, sizeof(walk->window), (void *)walk->at.sp)) {
 		/* The stack may end within the window. */
 		n_bytes = 4096 - (walk->at.sp & 4095);
-		if (n_bytes > STACK_WINDOW * 8)
+		walk->window_at = 0;
+		if (n_bytes > sizeof(walk->window))
 			return 0;
 		if (bpf_probe_read_user(walk->window, n_bytes, (void *)walk->at.sp))
 			return 0;
@@ -182,16 +176,37 @@ STACK_FUNCTION int find_caller(u32 number)
 	return 0;
 }
 
-/* One step outwards by the frame pointer. Returns why there is none, or STACK_RUNNING. */
-static __always_inline u32 next_frame(struct frame_registers *at)
+/* The two words at bp: the caller's frame pointer and where it goes on. Frames lie close together, so a window of the
+ * stack is read at once: half the cost of a walk would be single reads. */
+static __always_inline bool read_frame(struct stack_walk *walk, u64 bp, u64 frame[2])
 {
+	u64 offset = bp - walk->window_at, at;
+
+	if (offset > sizeof(walk->window) - 16 || (offset & 7)) {
+		if (bpf_probe_read_user(walk->window, sizeof(walk->window), (void *)bp)) {
+			walk->window_at = 0;
+			return !bpf_probe_read_user(frame, 16, (void *)bp);
+		}
+		walk->window_at = bp;
+		offset = 0;
+	}
+	at = offset / 8;
+	frame[0] = walk->window[at & (STACK_WINDOW - 1)];
+	frame[1] = walk->window[(at + 1) & (STACK_WINDOW - 1)];
+	return true;
+}
+
+/* One step outwards by the frame pointer. Returns why there is none, or STACK_RUNNING. */
+static __always_inline u32 next_frame(struct stack_walk *walk)
+{
+	struct frame_registers *at = &walk->at;
 	u64 frame[2];
 
 	if (!at->bp)
 		return STACK_COMPLETE;
 	if (!is_frame(at->bp, at->sp))
 		return STACK_NO_FRAME;
-	if (bpf_probe_read_user(frame, sizeof(frame), (void *)at->bp))
+	if (!read_frame(walk, at->bp, frame))
 		return STACK_UNREADABLE;
 	at->sp = at->bp + 16;
 	at->bp = frame[0];
@@ -216,19 +231,17 @@ static __always_inline void add_frame(struct stack_walk *walk)
 	record->check = (record->check << 7 | record->check >> 57) + pc;
 }
 
-/* Collects the stack of the walk with this number. Before: `at` and record.tgid, .image, .tag are set, which tell equal
- * addresses apart. After: record and id. Without a code table nothing is cut. */
-STACK_FUNCTION int collect_stack(u32 number)
+/* Collects a stack. Before: `at` is set, and record.tgid, .image, .tag, which tell equal addresses apart. After: record
+ * and id. Without a code table nothing is cut. */
+STACK_FUNCTION int collect_stack(struct stack_walk *walk, const struct code_table *code)
 {
-	struct stack_walk *walk = walk_of(number);
-	const struct code_table *code;
 	struct stack_record *record;
 	u32 stop = STACK_FULL;
 
 	if (!walk)
 		return 0;
 	record = &walk->record;
-	code = code_of(record->tgid);
+	walk->window_at = 0;
 	record->n_frames = 0;
 	record->check = 1;
 	walk->id = mix((u64)record->tgid << 32 | (u64)record->tag << 16 | record->image, 0);
@@ -236,14 +249,15 @@ STACK_FUNCTION int collect_stack(u32 number)
 	walk->last_end = code ? code_end(code, walk->at.pc) : 0;
 	if (code) {
 		for (u32 guess = 0; guess < STACK_GUESSES; guess++) {
-			if (!walk->last_end || (walk->last_end & CODE_FRAME_POINTERS) || !find_caller(number))
+			if (!walk->last_end || (walk->last_end & CODE_FRAME_POINTERS) || !find_caller(walk, code))
 				break;
 			add_frame(walk);
+			walk->before_end = walk->last_end;
 			walk->last_end = code_end(code, walk->at.pc);
 		}
 	}
 	for (u32 turn = 0; turn < STACK_DEPTH; turn++) {
-		stop = next_frame(&walk->at);
+		stop = next_frame(walk);
 		if (stop)
 			break;
 		if (record->n_frames >= STACK_DEPTH) {
@@ -257,11 +271,12 @@ STACK_FUNCTION int collect_stack(u32 number)
 				stop = STACK_OUTSIDE;
 				break;
 			}
+			walk->before_end = walk->last_end;
 			walk->last_end = end;
 		}
 		add_frame(walk);
 	}
-	if (record->n_frames > 1 && (walk->last_end & CODE_SYSTEM) && stop != STACK_FULL)
+	if (record->n_frames > 1 && stop != STACK_FULL && (walk->last_end & ~walk->before_end & CODE_SYSTEM))
 		stop = STACK_ENTERED;
 	record->stop = stop;
 	return 0;
