@@ -24,9 +24,10 @@ NAME: Final = "memory_leak_simulator"
 # Every program has the same name: a name is no evidence.
 LIBRARIES: Final = Path("/usr/lib/x86_64-linux-gnu")
 
-# With frame pointers, and each function of the program a frame of its own: a call at a function's end is no jump.
-FRAMES: Final = ("-fno-omit-frame-pointer", "-mno-omit-leaf-frame-pointer", "-fno-optimize-sibling-calls")
-NO_FRAMES: Final = ("-fomit-frame-pointer", "-fno-optimize-sibling-calls")
+# With frame pointers, and each function a frame of its own: a call at its end is no jump, equal functions stay two.
+ALL_FRAMES: Final = ("-fno-optimize-sibling-calls", "-fno-ipa-icf")
+FRAMES: Final = ("-fno-omit-frame-pointer", "-mno-omit-leaf-frame-pointer", *ALL_FRAMES)
+NO_FRAMES: Final = ("-fomit-frame-pointer", *ALL_FRAMES)
 WARNINGS: Final = ("-Wall", "-Wextra", "-Werror")
 C_SOURCES: Final = ("simulator.c", "table.c", "heap.c", "processes.c", "healthy_heap.c", "healthy_system.c")
 
