@@ -69,9 +69,9 @@ class HitCosts:
 ASSUMED_COSTS: Final = HitCosts(
     emulated_ns=700.0, stepped_ns=14_000.0, session_ns=700.0, return_ns=450.0, free_ns=750.0
 )
-# What the allocation probe's own work adds to a bare hit (maps, counters), and a followed block to that (stack, maps).
-PROGRAM_NS: Final = 150.0
-SAMPLE_NS: Final = 2_500.0
+# The allocation probes' own work at a hit (maps, counters), and on top of that for a followed block: the same machine.
+_ASSUMED_PROGRAM_NS: Final = 50.0
+_ASSUMED_SAMPLE_NS: Final = 3_500.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,9 @@ class Calibration:
         rules: which targets must have no return probes.
         checks: one for each function that was tried.
         costs: measured, or assumed where ``problem`` says why not.
+        measured: they were.
+        program_ns: what the allocation probes do at a hit that is not followed.
+        sample_ns: what following a block costs on top: stack, maps.
         problem: in words, what could not be tried or is not as good as it should be; else empty.
         took_s: how long all of it took.
     """
@@ -92,6 +95,8 @@ class Calibration:
     checks: tuple[FunctionCheck, ...] = ()
     costs: HitCosts = ASSUMED_COSTS
     measured: bool = False
+    program_ns: float = _ASSUMED_PROGRAM_NS
+    sample_ns: float = _ASSUMED_SAMPLE_NS
     problem: str = ""
     took_s: float = 0.0
 
@@ -105,23 +110,19 @@ class Calibration:
         """Every function that was tried is seen rightly, at one place or the other."""
         return bool(self.checks) and all(check.is_right for check in self.checks)
 
-    def probe_costs(
-        self, allocators: AllocatorMap | None = None, *, program_ns: float = PROGRAM_NS, sample_ns: float = SAMPLE_NS
-    ) -> ProbeCosts:
+    def probe_costs(self, allocators: AllocatorMap | None = None) -> ProbeCosts:
         """Costs by the names of ``ProbeHits``, for the places that were chosen in a target's own allocators.
 
         Args:
             allocators: of the target; without them, as if every place were emulated.
-            program_ns: what the program does at a hit that is not sampled.
-            sample_ns: what a sampled hit costs on top.
         """
         hit_ns: dict[str, float] = {}
         for kind in FunctionKind:
             name = kind.name.lower()
-            hit_ns[name] = self._hit_ns(kind, allocators) + program_ns
+            hit_ns[name] = self._hit_ns(kind, allocators) + self.program_ns
             if kind.has_return:
-                hit_ns[f"{name}_return"] = self.costs.return_ns + program_ns
-        return ProbeCosts(hit_ns, sample_ns)
+                hit_ns[f"{name}_return"] = self.costs.return_ns + self.program_ns
+        return ProbeCosts(hit_ns, self.sample_ns)
 
     def _hit_ns(self, kind: FunctionKind, allocators: AllocatorMap | None) -> float:
         """The dearest of the target's functions of this kind: which of them is called is not known beforehand."""
@@ -138,6 +139,8 @@ class Calibration:
             "session": self.costs.session_ns,
             "return": self.costs.return_ns,
             "free": self.costs.free_ns,
+            "program": self.program_ns,
+            "followed_block": self.sample_ns,
         }
         return {
             "verified": self.verified,
