@@ -14,6 +14,7 @@ import pytest
 
 # Fixtures for tests of any directory.
 from tests.burning_targets import burn_program, burn_python, start_target  # noqa: F401
+from tests.containers import run_container  # noqa: F401
 from tests.running_agent import start_agent  # noqa: F401
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")

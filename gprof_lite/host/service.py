@@ -1,6 +1,7 @@
-"""Which service a process belongs to: its systemd unit, read from its cgroup path, else its own name.
+"""Which service a process belongs to: its container's name, else its systemd unit, else its own name.
 
-Sample lines of ``/proc/PID/cgroup`` (cgroups(7)); version 2 has one line with an empty controller list::
+Both are read from its cgroup path. Sample lines of ``/proc/PID/cgroup`` (cgroups(7)); version 2 has one line with an
+empty controller list::
 
     0::/system.slice/nginx.service
     1:name=systemd:/system.slice/ssh.service
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from gprof_lite.errors import TargetGone
-from gprof_lite.host.identity import PROC, read_process_file, read_stat
+from gprof_lite.host.cgroups import cgroup_text
+from gprof_lite.host.containers import ContainerDirectory
+from gprof_lite.host.identity import PROC, read_stat
 from gprof_lite.host.processes import list_pids
 
 # All kernel threads together: their names (kworker/3:1-events) change by the second and would each be a service.
@@ -39,33 +42,32 @@ def unit_of_cgroup(text: str) -> str | None:
     return None
 
 
-def service_name(pid: int, proc: Path = PROC) -> str:
-    """The service of a process: unit, ``kernel`` for kernel threads, else its comm.
+def service_name(pid: int, proc: Path = PROC, containers: ContainerDirectory | None = None) -> str:
+    """The service of a process: its container's name, its unit, ``kernel`` for kernel threads, else its comm.
 
     Raises:
         TargetGone: the process ended.
     """
-    return _look_up(pid, proc).name
+    return _look_up(pid, proc, containers or ContainerDirectory(proc)).name
 
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """What is known of one process. ``by_unit``: the name outlives a change of comm."""
+    """What is known of one process. ``by_group``: named by its cgroup, so the name outlives a change of comm."""
 
     start_time_ticks: int
     name: str
-    by_unit: bool
+    by_group: bool
 
 
-def _look_up(pid: int, proc: Path) -> _Named:
+def _look_up(pid: int, proc: Path, containers: ContainerDirectory) -> _Named:
     stat = read_stat(pid, proc)
     if stat.is_kernel_thread:
         return _Named(stat.start_time_ticks, KERNEL_SERVICE, True)
-    try:
-        unit = unit_of_cgroup(read_process_file(pid, "cgroup", proc).decode(errors="replace"))
-    except PermissionError:
-        unit = None
-    return _Named(stat.start_time_ticks, unit or stat.comm, unit is not None)
+    text = cgroup_text(pid, proc)
+    container = containers.named_container_in(text)
+    group = (container.name if container is not None else None) or unit_of_cgroup(text.decode(errors="replace"))
+    return _Named(stat.start_time_ticks, group or stat.comm, group is not None)
 
 
 class ServiceDirectory:
@@ -75,8 +77,9 @@ class ServiceDirectory:
     second. Names of ended processes are kept until the call of ``forget_ended`` after the one that missed them.
     """
 
-    def __init__(self, proc: Path = PROC) -> None:
+    def __init__(self, proc: Path = PROC, containers: ContainerDirectory | None = None) -> None:
         self._proc = proc
+        self._containers = containers or ContainerDirectory(proc)
         self._known: dict[int, _Named] = {}
         self._ended: set[int] = set()
 
@@ -92,7 +95,7 @@ class ServiceDirectory:
             return KERNEL_SERVICE
         self._learn(pid)  # it may be a new process with an old pid, or have been moved into its unit only now
         known = self._known.get(pid)
-        return known.name if known is not None and known.by_unit else comm
+        return known.name if known is not None and known.by_group else comm
 
     def forget_ended(self) -> None:
         """Drop processes that had ended at the previous call too. Call once a window, after naming."""
@@ -104,6 +107,6 @@ class ServiceDirectory:
 
     def _learn(self, pid: int) -> None:
         try:
-            self._known[pid] = _look_up(pid, self._proc)
+            self._known[pid] = _look_up(pid, self._proc, self._containers)
         except (TargetGone, PermissionError):
             pass  # what was known of it before it ended still holds
