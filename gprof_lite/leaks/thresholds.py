@@ -94,7 +94,8 @@ def tuning_of(options: LeakOptions, window_s: float) -> ProbeTuning:
     """What the probes of a target are told for a window of ``window_s``.
 
     Small blocks are sampled so that four are followed, on average, where the minimum size was allocated: enough to see
-    what becomes of them, and cheap beside the hits that are not sampled. Debug follows every block. Epochs share the window out, so that the age of a block is known to a sixteenth of it.
+    what becomes of them, and cheap beside the hits that are not sampled. Debug follows every block. Epochs share the
+    window out, so that the age of a block is known to a sixteenth of it.
     """
     thresholds = Thresholds.of(options)
     usual = ProbeTuning()
@@ -104,9 +105,7 @@ def tuning_of(options: LeakOptions, window_s: float) -> ProbeTuning:
         min_size_bytes=thresholds.min_size_bytes,
         sampling_rate=1 if everything else options.sampling_rate,
         large_bytes=max(usual.large_bytes, thresholds.min_size_bytes),
-        sample_bytes=0
-        if everything
-        else max(1, thresholds.min_size_bytes * options.sampling_rate // SAMPLES_PER_MIN_SIZE),
+        sample_bytes=0 if everything else sample_bytes,
         n_epochs=usual.n_epochs,
         epoch_ns=max(MIN_EPOCH_NS, int(window_s * 1e9 / usual.n_epochs) + 1),
     )
