@@ -41,9 +41,9 @@
 	BPF_F_TABLE("percpu_array", key_type, value_type, name, MAP_ENTRIES_##name(n), 0);
 #define MAP_RING(name, n_bytes) BPF_RINGBUF_OUTPUT(name, MAP_ENTRIES_##name(n_bytes) / PAGE_SIZE);
 
-#define map_lookup(map, key) bpf_map_lookup_elem_(MAP_FD(map), key)
-#define map_update(map, key, value, flags) bpf_map_update_elem_(MAP_FD(map), key, value, flags)
-#define map_delete(map, key) bpf_map_delete_elem_(MAP_FD(map), key)
+#define map_lookup(map, key) bpf_map_lookup_elem_(MAP_FD(map), (void *)(key))
+#define map_update(map, key, value, flags) bpf_map_update_elem_(MAP_FD(map), (void *)(key), (void *)(value), flags)
+#define map_delete(map, key) bpf_map_delete_elem_(MAP_FD(map), (void *)(key))
 #define ring_reserve(map, n_bytes) bpf_ringbuf_reserve((void *)MAP_FD(map), n_bytes, 0)
 #define ring_submit(record) bpf_ringbuf_submit(record, 0)
 #define ring_discard(record) bpf_ringbuf_discard(record, 0)
@@ -60,7 +60,7 @@
 #define KERNEL_READ_1_(pointer, a)                                                               \
 	({                                                                                       \
 		typeof((pointer)->a) value_;                                                     \
-		bpf_probe_read_kernel(&value_, sizeof(value_), (void *)&(pointer)->a);           \
+		bpf_probe_read_kernel((void *)&value_, sizeof(value_), (void *)&(pointer)->a);           \
 		value_;                                                                          \
 	})
 #define KERNEL_READ_2_(pointer, a, b)                   \

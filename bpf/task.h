@@ -3,7 +3,7 @@
 #ifndef GPROF_LITE_TASK_H
 #define GPROF_LITE_TASK_H
 
-static __always_inline struct task_struct *current_task(void)
+static __always_inline struct task_struct *running_task(void)
 {
 	return (struct task_struct *)bpf_get_current_task();
 }
@@ -11,7 +11,7 @@ static __always_inline struct task_struct *current_task(void)
 /* Where the heap of the current process ends; brk() moves it. */
 static __always_inline u64 current_heap_end(void)
 {
-	struct task_struct *task = current_task();
+	struct task_struct *task = running_task();
 
 	return KERNEL_READ(task, mm, brk);
 }

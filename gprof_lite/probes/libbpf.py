@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from gprof_lite.errors import PrerequisiteError
+from gprof_lite.errors import ProbeError
 
 _LINE_BYTES: Final = 16 * 1024
 _KEPT_BYTES: Final = 64 * 1024
@@ -64,16 +64,14 @@ class Libbpf:
         """Load it.
 
         Raises:
-            PrerequisiteError: it is not there, or not what we know.
+            ProbeError: it is not there, or not what we know.
         """
         try:
             # errno must be kept: functions that return a pointer say why in errno only.
             library = ctypes.CDLL(path, use_errno=True)
             self._functions = {name: _typed(library, name) for name in _FUNCTIONS}
         except (OSError, AttributeError) as exc:
-            raise PrerequisiteError(
-                path, f"our BPF programs cannot be loaded without it ({exc})", hint="install it: apt install libbpf1"
-            ) from exc
+            raise ProbeError("libbpf", f"the library is missing: {exc}", hint="apt install libbpf1") from exc
         self._vsnprintf = ctypes.CDLL(None).vsnprintf
 
     def call(self, name: str, *arguments: Any) -> Any:

@@ -34,8 +34,7 @@ class LibbpfObject:
         """Open the file; nothing reaches the kernel before ``load``.
 
         Raises:
-            ProbeError: the file is missing or is no BPF object.
-            PrerequisiteError: there is no libbpf.
+            ProbeError: the file is missing or is no BPF object, or there is no libbpf.
         """
         self.name = name
         self._libbpf = libbpf or Libbpf()

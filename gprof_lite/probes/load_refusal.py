@@ -19,10 +19,12 @@ _LOG: Final = re.compile(r"-- BEGIN PROG LOAD LOG --\n(.*?)(?:-- END PROG LOAD L
 _NO_BTF_WORDS: Final = ("failed to find valid kernel BTF", "Error loading vmlinux BTF")
 
 
-def explain(probe: str, number: int, words: str, *, sys: Path = SYS, proc: Path = PROC) -> LoadRejected:
-    """The error for a load that failed with this errno and these words of libbpf."""
+def explain(
+    probe: str, number: int, words: str, *, verifier_log: str = "", sys: Path = SYS, proc: Path = PROC
+) -> LoadRejected:
+    """The error for a load that failed with this errno and these words of libbpf, which hold the verifier's log."""
     log = _LOG.search(words)
-    verifier_log = log[1].strip()[-_LOG_END_CHARACTERS:] if log else ""
+    verifier_log = (log[1] if log else verifier_log).strip()[-_LOG_END_CHARACTERS:]
     if number in (errno.EPERM, errno.EACCES) and not verifier_log:
         reason, hint = _not_permitted(sys, proc)
     elif any(said in words for said in _NO_BTF_WORDS):

@@ -11,6 +11,8 @@ from typing import Final
 
 from gprof_lite.probes.libbpf_object import LibbpfObject
 from gprof_lite.probes.object import BpfObject
+from gprof_lite.stop import StopToken
+from gprof_lite.supervise.warden_client import Warden
 
 # bpf/*.bpf.o and the sources they are made of, put there by bpf/Makefile.
 OBJECTS: Final = Path(__file__).with_name("objects")
@@ -26,17 +28,27 @@ class LoaderChoice(Enum):
 
 
 def open_object(
-    name: str, *, loader: LoaderChoice = LoaderChoice.AUTO, directory: Path = OBJECTS, btf: Path = KERNEL_BTF
+    name: str,
+    *,
+    loader: LoaderChoice = LoaderChoice.AUTO,
+    warden: Warden | None = None,
+    stop: StopToken | None = None,
+    directory: Path = OBJECTS,
+    btf: Path = KERNEL_BTF,
 ) -> BpfObject:
     """Open the programs of bpf/NAME.bpf.c; the caller closes it.
 
+    Args:
+        warden, stop: bcc compiles in a child of this warden; without one in this process, which costs it 170 MB.
+
     Raises:
-        ProbeError: they are not there or cannot be opened.
-        PrerequisiteError: the loader is not there.
+        ProbeError: they are not there or cannot be opened, or the loader is not there.
     """
     if loader is LoaderChoice.LIBBPF or (loader is LoaderChoice.AUTO and btf.exists()):
         return LibbpfObject(name, directory / f"{name}.bpf.o")
     # Not at the top: see above.
-    from gprof_lite.probes.bcc_object import BccObject
+    from gprof_lite.probes.bcc_object import BccObject, compile_in_child
 
-    return BccObject(name, directory)
+    if warden is None or stop is None:
+        return BccObject(name, directory)
+    return BccObject(name, directory, compile_in_child(warden, stop))

@@ -19,6 +19,7 @@ _BPF: Final = {"x86_64": 321, "aarch64": 280}
 _PERF_EVENT_OPEN: Final = {"x86_64": 298, "aarch64": 241}
 
 # enum bpf_cmd
+MAP_CREATE: Final = 0
 MAP_LOOKUP: Final = 1
 MAP_UPDATE: Final = 2
 MAP_DELETE: Final = 3
