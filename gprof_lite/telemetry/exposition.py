@@ -1,4 +1,4 @@
-"""The registry as Prometheus reads it: text exposition format 0.0.4, written by prometheus_client."""
+"""The metrics as Prometheus reads it: text exposition format 0.0.4, written by prometheus_client."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric as PrometheusFamily
 
 from gprof_lite.telemetry.metrics import MetricKind
-from gprof_lite.telemetry.registry import Family, Point, Registry
+from gprof_lite.telemetry.registry import Family, Point
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def render(registry: Registry) -> bytes:
-    """All metrics now."""
-    return generate_latest(_Collected(registry.collect()))
+def render(families: tuple[Family, ...]) -> bytes:
+    """What a registry has collected."""
+    return generate_latest(_Collected(families))
 
 
 class _Collected:
