@@ -151,7 +151,7 @@ _HARD_TO_SEE: Final = (
     _leak("noisy", note="RSS goes up and down by 40 MB"),
     _leak("noisy", rate="50MB/5min"),
     _leak("partial", note="1 % of a busy stack's blocks"),
-    _leak("partial_rare", hot=True, note="0.1 % of a very busy stack's blocks"),
+    _leak("partial_rare", "native", "5MB/5min", "site_partial", hot=True, note="0.1 % of a very busy stack's blocks"),
     _leak("error_path", rate="1MB/5min"),
     _leak("late_start", note="healthy for twelve seconds"),
     _leak("hash_table", note="reachable; small entries"),
