@@ -34,25 +34,17 @@ from pathlib import Path
 from typing import Final
 
 from gprof_lite.errors import FormatError, ProbeError, TargetGone
+from gprof_lite.probes import system_call
 from gprof_lite.probes.btf_enum import KERNEL_BTF, kernel_enum
+from gprof_lite.probes.links import DescriptorLink
+from gprof_lite.probes.system_call import ENOTSUPP, LINK_CREATE, PERF_IOC_ENABLE, PERF_IOC_SET_BPF
 
 _PMU: Final = Path("/sys/bus/event_source/devices/uprobe")
 
-# System call numbers: asm/unistd_64.h; aarch64 uses the generic table.
-_SYS_BPF: Final = {"x86_64": 321, "aarch64": 280}
-_SYS_PERF_EVENT_OPEN: Final = {"x86_64": 298, "aarch64": 241}
-
-_BPF_LINK_CREATE: Final = 28
 _BPF_PERF_EVENT: Final = 41  # numbered the same since its introduction in 5.15; used where BTF does not say
 _F_UPROBE_MULTI_RETURN: Final = 1
 
-_PERF_FLAG_FD_CLOEXEC: Final = 8
-_PERF_IOC_ENABLE: Final = 0x2400
-_PERF_IOC_SET_BPF: Final = 0x40042408
 _PERF_ATTR_BYTES: Final = 128
-
-# include/linux/errno.h: internal to the kernel, and yet what uprobes answer for an instruction they do not take.
-_ENOTSUPP: Final = 524
 
 
 class ProbeKind(Enum):
@@ -117,22 +109,12 @@ def kernel_uprobes(btf: Path = KERNEL_BTF, pmu: Path = _PMU) -> KernelUprobes:
     )
 
 
-class UprobeLink:
+class UprobeLink(DescriptorLink):
     """Attached probes; ``close`` takes them away, twice is once. Nothing else keeps them."""
 
     def __init__(self, descriptors: Sequence[int], n_sites: int) -> None:
-        self._descriptors = list(descriptors)
+        super().__init__(descriptors)
         self.n_sites = n_sites
-
-    def close(self) -> None:
-        while self._descriptors:
-            os.close(self._descriptors.pop())
-
-    def __enter__(self) -> UprobeLink:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
 
 
 def attach_uprobe(
@@ -193,7 +175,10 @@ def _attach_multi(
         *(ctypes.addressof(path_buffer), ctypes.addressof(offsets), 0, ctypes.addressof(cookies)),
         *(len(sites), flags, pid, 0),
     )
-    return UprobeLink((_bpf_link_create(attributes, pid, sites),), len(sites))
+    try:
+        return UprobeLink((system_call.bpf(LINK_CREATE, attributes),), len(sites))
+    except OSError as exc:
+        raise _refusal(exc, pid, sites) from exc
 
 
 def _attach_by_perf(
@@ -205,61 +190,45 @@ def _attach_by_perf(
         raise ProbeError("uprobe", "this kernel has no cookies for probes (Linux 5.15)")
     with ExitStack() as on_failure:
         descriptors: list[int] = []
+        on_failure.callback(lambda: DescriptorLink(descriptors).close())
         for site in sites:
-            event = _open_perf_uprobe(path, site, pid, kind, kernel)
-            on_failure.callback(os.close, event)
-            descriptors.append(event)
-            if kernel.cookies:
-                link = _bpf_link_create(
-                    struct.pack("<4IQ", program_fd, event, _BPF_PERF_EVENT, 0, site.cookie), pid, sites
-                )
-                on_failure.callback(os.close, link)
-                descriptors.append(link)
-            else:
-                _ioctl(event, _PERF_IOC_SET_BPF, program_fd, pid, sites)
-            _ioctl(event, _PERF_IOC_ENABLE, 0, pid, sites)
+            descriptors += _attach_event(program_fd, path, site, pid, kind, kernel)
         on_failure.pop_all()
     return UprobeLink(descriptors, len(sites))
 
 
-def _open_perf_uprobe(path: bytes, site: UprobeSite, pid: int, kind: ProbeKind, kernel: KernelUprobes) -> int:
-    """struct perf_event_attr: type, size, config, ..., config1 (the path) at 56, config2 (the offset) at 64."""
+def _attach_event(
+    program_fd: int, path: bytes, site: UprobeSite, pid: int, kind: ProbeKind, kernel: KernelUprobes
+) -> list[int]:
+    """One perf event with the program on it; the descriptors that keep it there.
+
+    struct perf_event_attr: type, size, config, ..., config1 (address of the path) at 56, config2 (the offset) at 64.
+    """
     path_buffer = ctypes.create_string_buffer(path)
-    config = 1 << kernel.perf_return_bit if kind is ProbeKind.RETURN else 0
     attributes = bytearray(_PERF_ATTR_BYTES)
+    config = 1 << kernel.perf_return_bit if kind is ProbeKind.RETURN else 0
     struct.pack_into("<IIQ", attributes, 0, kernel.perf_type, _PERF_ATTR_BYTES, config)
     struct.pack_into("<QQ", attributes, 56, ctypes.addressof(path_buffer), site.file_offset)
-    buffer = (ctypes.c_char * len(attributes)).from_buffer(attributes)
-    return _system_call(
-        _number(_SYS_PERF_EVENT_OPEN),
-        (ctypes.addressof(buffer), pid, -1, -1, _PERF_FLAG_FD_CLOEXEC),
-        pid,
-        (site,),
-    )
+    with ExitStack() as on_failure:
+        try:
+            descriptors = [system_call.perf_event_open(bytes(attributes), pid, -1)]
+            on_failure.callback(os.close, descriptors[0])
+            if kernel.cookies:
+                link = struct.pack("<4IQ", program_fd, descriptors[0], _BPF_PERF_EVENT, 0, site.cookie)
+                descriptors.append(system_call.bpf(LINK_CREATE, link))
+                on_failure.callback(os.close, descriptors[1])
+            else:
+                system_call.ioctl(descriptors[0], PERF_IOC_SET_BPF, program_fd)
+            system_call.ioctl(descriptors[0], PERF_IOC_ENABLE, 0)
+        except OSError as exc:
+            raise _refusal(exc, pid, (site,)) from exc
+        on_failure.pop_all()
+    return descriptors
 
 
-def _bpf_link_create(attributes: bytes, pid: int, sites: Sequence[UprobeSite]) -> int:
-    buffer = ctypes.create_string_buffer(attributes, len(attributes))
-    arguments = (_BPF_LINK_CREATE, ctypes.addressof(buffer), len(attributes))
-    return _system_call(_number(_SYS_BPF), arguments, pid, sites)
-
-
-def _system_call(number: int, arguments: Sequence[int], pid: int, sites: Sequence[UprobeSite]) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    result = libc.syscall(ctypes.c_long(number), *(ctypes.c_long(argument) for argument in arguments))
-    if result < 0:
-        raise _refusal(ctypes.get_errno(), pid, sites)
-    return int(result)
-
-
-def _ioctl(descriptor: int, request: int, argument: int, pid: int, sites: Sequence[UprobeSite]) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.ioctl(descriptor, ctypes.c_ulong(request), ctypes.c_long(argument)) < 0:
-        raise _refusal(ctypes.get_errno(), pid, sites)
-
-
-def _refusal(number: int, pid: int, sites: Sequence[UprobeSite]) -> ProbeError | TargetGone:
+def _refusal(exc: OSError, pid: int, sites: Sequence[UprobeSite]) -> ProbeError | TargetGone:
     """Why the kernel says no, in words."""
+    number = exc.errno or 0
     if number == errno.ESRCH:
         return TargetGone(pid)
     where = ", ".join(f"{site.file_offset:#x}" for site in sites[:4])
@@ -268,13 +237,13 @@ def _refusal(number: int, pid: int, sites: Sequence[UprobeSite]) -> ProbeError |
         errno.EACCES: "not permitted: it needs CAP_BPF and CAP_PERFMON, or root",
         errno.EINVAL: f"the kernel refuses offset {where}: another tool holds a probe there with another reference"
         " counter, the offset is outside of the file, or the program was loaded for another kind of probe",
-        _ENOTSUPP: f"the instruction at {where} cannot bear a probe",
+        ENOTSUPP: f"the instruction at {where} cannot bear a probe",
         errno.EOPNOTSUPP: "this kernel was built without uprobes",
         errno.ENOENT: "the file is gone",
         errno.EMFILE: "too many open files",
         errno.ENOMEM: "out of memory",
     }
-    reason = reasons.get(number, os.strerror(number))
+    reason = reasons.get(number, exc.strerror)
     hint = "run as root, or with CAP_BPF and CAP_PERFMON" if number in (errno.EPERM, errno.EACCES) else ""
     return ProbeError("uprobe", f"cannot attach to process {pid}: {reason}", hint=hint)
 
@@ -288,13 +257,6 @@ def _open(path: str, pid: int) -> int:
         raise ProbeError("uprobe", f"cannot attach to process {pid}: {path} is gone") from exc
     except OSError as exc:
         raise ProbeError("uprobe", f"cannot open {path}: {exc.strerror}") from exc
-
-
-def _number(numbers: dict[str, int]) -> int:
-    machine = os.uname().machine
-    if machine not in numbers:
-        raise ProbeError("uprobe", f"this machine ({machine}) is not supported")
-    return numbers[machine]
 
 
 def _read_number(path: Path, after: str = "") -> int | None:
