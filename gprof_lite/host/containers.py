@@ -203,7 +203,7 @@ def _is_of_pod(container: Container, wanted: str) -> bool:
 
 def _choices(wanted: str, members: Iterable[tuple[Container, list[ProcessIdentity]]]) -> str:
     """For an error message: what there is to choose from, at most ten."""
-    containers = sorted((container for container, _ in members), key=lambda container: container.title)
+    containers = sorted((container for container, _ in members), key=lambda container: (container.title, container.id))
     if not containers:
         return f"{wanted}; there is none on this host that we can see"
     twice = Counter(container.title for container in containers)
