@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from waitress import create_server, wasyncore
 from waitress.channel import HTTPChannel
-from waitress.task import ThreadedTaskDispatcher
+from waitress.task import ThreadedTaskDispatcher, WSGITask
 
 from gprof_lite.config import Address
 from gprof_lite.errors import PrerequisiteError
@@ -48,7 +48,6 @@ class MetricsApp:
         headers = [
             ("Content-Type", content_type),
             ("Content-Length", str(len(body))),
-            ("Connection", "close"),
             ("X-Content-Type-Options", "nosniff"),
         ]
         start_response(status, headers)
@@ -63,21 +62,31 @@ class MetricsApp:
         return "200 OK", self._render(), CONTENT_TYPE
 
 
-class _QuietLog:
-    """waitress warns of each request that waits for the thread; that is usual here, not a warning."""
+class _QuietLog(logging.LoggerAdapter[logging.Logger]):
+    """waitress warns of each request that waits for the thread and of the limit; a scraper can bring both about."""
 
-    def warning(self, message: str, *values: object) -> None:
-        logger.debug("scrapes wait", extra={"detail": message % values})
+    def warning(self, msg: object, *args: object, **more: Any) -> None:
+        self.debug(msg, *args, **more)
 
-    info = warning
+    def info(self, msg: object, *args: object, **more: Any) -> None:
+        self.debug(msg, *args, **more)
+
+
+class _Task(WSGITask):  # type: ignore[misc]
+    """One request per connection."""
+
+    def execute(self) -> None:
+        self.set_close_on_finish()
+        super().execute()
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
-    logger = _QuietLog()
+    logger = _QuietLog(logger)
+    task_class = _Task
 
 
 class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
-    queue_logger = _QuietLog()
+    queue_logger = _QuietLog(logger)
 
 
 def bind(address: Address) -> socket.socket:
@@ -117,7 +126,7 @@ class MetricsEndpoint:
             clear_untrusted_proxy_headers=True,
         )
         self._server.channel_class = _Channel
-        self._server.logger = _QuietLog()
+        self._server.logger = _QuietLog(logger)
         self._closing = False
         self._thread = threading.Thread(target=self._serve, name="gprof-lite-metrics", daemon=True)
 

@@ -37,8 +37,12 @@ from gprof_lite.telemetry.otlp import Origin
 from gprof_lite.telemetry.otlp_outlet import OtlpTarget, OtlpTransport
 from gprof_lite.telemetry.registry import Family, Registry
 from gprof_lite.telemetry.sender import Sender
+from gprof_lite.telemetry.targets import TargetMemory, TargetMeter, process_label
 
 logger = logging.getLogger(__name__)
+
+# All that the agent needs of this package, but for events and single metrics.
+__all__ = ["EventLimits", "TargetMemory", "Telemetry", "process_label"]
 
 _STDOUT_FD: Final = 1
 # What a drop is also counted as: held back on purpose, not lost.
@@ -52,30 +56,6 @@ class EventLimits:
     dedup_window_s: float = 5.0
     max_per_second: int = 1000
     capacity: int = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class TargetMemory:
-    """What the probes know of one target now.
-
-    Attributes:
-        container_id: empty when it is in none.
-        n_allocated, n_freed: since the probes were attached, sampling undone.
-    """
-
-    pid: int
-    start_time_ticks: int
-    comm: str
-    container_id: str
-    n_allocated: int
-    n_freed: int
-    unfreed_bytes: int
-    largest_bytes: int
-
-
-def process_label(comm: str, pid: int) -> str:
-    """The value of the label ``process``: name and number, for several processes have the same name."""
-    return f"{comm}:{pid}"
 
 
 class Telemetry:
@@ -119,11 +99,8 @@ class Telemetry:
         self._sender: Sender | None = None
         self._endpoint: MetricsEndpoint | None = None
         self._parts = ExitStack()
-        self._seen: dict[tuple[int, int], TargetMemory] = {}
-        self._lock = threading.Lock()  # guards _seen
+        self._targets = TargetMeter(self.metrics)
         self.metrics.set(m.BUFFER_CAPACITY, limits.capacity)
-        self.metrics.set(m.HUNTER_UNFREED, 0)
-        self.metrics.set(m.HUNTER_LARGEST, 0)
         self.metrics.add(m.DROPPED_EVENTS, 0, reason=DropReason.SINK_FAILED.value)
 
     def __enter__(self) -> Telemetry:
@@ -170,12 +147,7 @@ class Telemetry:
 
     def report_targets(self, targets: Iterable[TargetMemory]) -> None:
         """All targets that the probes follow now; none when none is followed. Replaces what was said before."""
-        now = {(target.pid, target.start_time_ticks): target for target in targets}
-        with self._lock:
-            before, self._seen = self._seen, now
-        for identity, target in now.items():
-            self._count_since(before.get(identity), target)
-        self._show(tuple(now.values()))
+        self._targets.report(targets)
 
     def report_processes(self, alive: Iterable[ProcessMemory]) -> None:
         """All processes there are: the series of all others end, which makes room for new ones."""
@@ -224,27 +196,6 @@ class Telemetry:
         for reason in _HELD_BACK:
             self.metrics.set_total(m.FILTERED, statistics.dropped[reason], reason=reason.value)
         return self.metrics.collect()
-
-    def _count_since(self, before: TargetMemory | None, target: TargetMemory) -> None:
-        # Smaller than before: the probes were attached anew and count from 0 again.
-        is_same_run = (
-            before is not None and before.n_allocated <= target.n_allocated and before.n_freed <= target.n_freed
-        )
-        n_allocated = target.n_allocated - (before.n_allocated if before is not None and is_same_run else 0)
-        n_freed = target.n_freed - (before.n_freed if before is not None and is_same_run else 0)
-        labels = {"process": process_label(target.comm, target.pid), "container_id": target.container_id}
-        self.metrics.add(m.HUNTER_ALLOCATIONS, n_allocated)
-        self.metrics.add(m.HUNTER_DEALLOCATIONS, n_freed)
-        self.metrics.add(m.ALLOCATIONS, n_allocated, **labels)
-        self.metrics.add(m.DEALLOCATIONS, n_freed, **labels)
-
-    def _show(self, targets: tuple[TargetMemory, ...]) -> None:
-        labels = [process_label(target.comm, target.pid) for target in targets]
-        named = list(zip(labels, targets, strict=True))
-        self.metrics.replace(m.UNFREED, {(label, one.container_id): one.unfreed_bytes for label, one in named})
-        self.metrics.replace(m.LARGEST, {(label,): one.largest_bytes for label, one in named})
-        self.metrics.set(m.HUNTER_UNFREED, sum(target.unfreed_bytes for target in targets))
-        self.metrics.set(m.HUNTER_LARGEST, max((target.largest_bytes for target in targets), default=0))
 
     def _open_endpoint(self, parts: ExitStack) -> None:
         if self._options.metrics_listen is None:
