@@ -240,7 +240,7 @@ class TestFind:
             host.add_pod_container(identifier, "web", pod)
             host.add(pid, f"/kubepods/pod{UID}/{identifier}")
 
-        with pytest.raises(ConfigError, match=f"web .containerd {OTHER_ID[:12]}., web .containerd {ID[:12]}."):
+        with pytest.raises(ConfigError, match=f"web .containerd {ID[:12]}., web .containerd {OTHER_ID[:12]}."):
             host.directory.find("web")
 
 
