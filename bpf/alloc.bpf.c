@@ -285,18 +285,19 @@ static __always_inline struct thread_state *own_state(u32 tid)
 	return thread;
 }
 
-/* A call within a call that is followed already? An inner one lies deeper on the stack and is made by the allocator
- * itself, or it is a jump at the end of the outer one and returns to the same place. Else the return of the outer one
- * was missed, and this call takes its place. */
-static __always_inline bool is_inner(struct thread_state *thread, u64 stack_top, u64 caller_flags)
+/* A call within a call that is followed already? While the outer one runs, the kernel keeps the address of its return
+ * probe, which is in no code range, where the return address was; that place is higher up the stack, or the same when
+ * the outer function ends by jumping to the inner one. Else the return of the outer one was missed, and this call takes
+ * its place. */
+static __always_inline bool is_inner(struct thread_state *thread, u64 stack_top, const struct code_table *table)
 {
+	u64 back = 0;
+
 	if (!thread->function)
 		return false;
-	if (stack_top < thread->stack_top && (!caller_flags || (caller_flags & CODE_SYSTEM)))
-		return true;
-	/* The return probe of the outer call has put its own address, which is in no code range, in the caller's place.
-	 */
-	if (stack_top == thread->stack_top && !caller_flags)
+	if (stack_top <= thread->stack_top &&
+	    !bpf_probe_read_user(&back, sizeof(back), (void *)(thread->stack_top - 8)) &&
+	    !(table && code_end(table, back)))
 		return true;
 	count_loss(LOSS_PENDING_LOST);
 	thread->function = FN_NONE;
@@ -323,7 +324,7 @@ static __always_inline struct thread_state *follow(struct pt_regs *ctx, u32 func
 	if (flags & (mapping ? CODE_SYSTEM : CODE_ALLOCATOR))
 		return NULL;
 	thread = own_state((u32)id);
-	if (!thread || is_inner(thread, top + 8, flags))
+	if (!thread || is_inner(thread, top + 8, table))
 		return NULL;
 	if (thread->tail_top == top + 8 && thread->tail_caller == caller && function == FN_MALLOC) {
 		thread->tail_top = 0;

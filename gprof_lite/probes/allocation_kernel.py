@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from gprof_lite.errors import ProbeError
 from gprof_lite.model.allocation import ProbeTuning
 from gprof_lite.probes.allocation_layout import (
     KEY,
@@ -25,7 +26,7 @@ from gprof_lite.probes.allocation_layout import (
 )
 from gprof_lite.probes.allocation_target import AllocationPrograms
 from gprof_lite.probes.attach import KernelUprobes, ProbeKind
-from gprof_lite.probes.object import BpfObject, RingReader
+from gprof_lite.probes.object import BpfObject, Link, RingReader
 
 _SESSION: Final = ("alloc_session",)
 _ENTRY_AND_RETURN: Final = ("alloc_entry", "alloc_return")
@@ -59,8 +60,18 @@ class AllocationKernel:
             if attach_type is not None:
                 bpf.set_attach_type(name, attach_type)
         bpf.load()
-        for name in _TRACEPOINTS:
-            bpf.attach(name)
+        self._links: list[Link] = []
+        try:
+            for name in _TRACEPOINTS:
+                self._links.append(bpf.attach(name))
+        except ProbeError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Take the tracepoints' programs away; the object is its owner's to close."""
+        while self._links:
+            self._links.pop().close()
 
     @property
     def _probes(self) -> tuple[str, ...]:

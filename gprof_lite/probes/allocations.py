@@ -120,6 +120,7 @@ class AllocationProbe:
             uprobes = self._uprobes or kernel_uprobes()
             bpf = on_failure.enter_context(open_object("alloc", loader=self._loader))
             self._kernel = AllocationKernel(bpf, uprobes, self._tuning, max_stacks=self._max_stacks)
+            on_failure.callback(self._kernel.close)
             self._ring = self._kernel.events(self._note)
             on_failure.callback(self._ring.close)
             self._uprobes = uprobes

@@ -4,7 +4,9 @@
  * then ".". Each function whose name begins with out_ makes its own allocations, so that its frame is in their stacks.
  */
 #define _GNU_SOURCE
+#ifndef WITHOUT_LIBRARIES
 #include <dlfcn.h>
+#endif
 #include <errno.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -105,7 +107,7 @@ static void grow(long n)
 /* A realloc that fails leaves the old block; one to another place takes it; one to nothing frees it. */
 FUNCTION void *out_kept(size_t n) { void *p = malloc(n); KEEP(p); return p; }
 FUNCTION void *out_moved(void *p, size_t n) { p = realloc(p, n); KEEP(p); return p; }
-FUNCTION void *fails(void *p) { volatile size_t huge = (size_t)1 << 46; p = realloc(p, huge); KEEP(p); return p; }
+FUNCTION void *fails(void *p) { volatile size_t huge = (size_t)1 << 60; p = realloc(p, huge); KEEP(p); return p; }
 static void reallocs(long n)
 {
 	for (long i = 0; i < n; i++) {
@@ -125,7 +127,6 @@ static void reallocs(long n)
 	}
 }
 
-static char *map(size_t n) { return mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }
 FUNCTION char *out_mmap(size_t n) { char *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); KEEP(p); return p; }
 FUNCTION char *out_cut(size_t n) { char *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); KEEP(p); return p; }
 FUNCTION char *out_mremap(char *p, size_t a, size_t b) { p = mremap(p, a, b, MREMAP_MAYMOVE); KEEP(p); return p; }
@@ -253,6 +254,9 @@ static void child(long n)
 	say("child", 1, pid);
 }
 
+#ifdef WITHOUT_LIBRARIES
+static void library(long n) { (void)n; }
+#else
 static void library(long n)
 {
 	void *handle = dlopen(getenv("PROBE_LIBRARY"), RTLD_NOW);
@@ -264,6 +268,7 @@ static void library(long n)
 		allocate(64);
 	say("out_of_library", n, 64 * n);
 }
+#endif
 
 FUNCTION void *out_paused(size_t n) { void *p = malloc(n); KEEP(p); OUT(1, n); return p; }
 static void paused(long n) { for (long i = 0; i < n; i++) out_paused(40); }
@@ -279,7 +284,6 @@ int main(int argc, char **argv)
 	char line[128], name[64];
 	long n;
 	static char in[4096], out[4096];
-	(void)map;
 	setvbuf(stdin, in, _IOLBF, sizeof(in));
 	setvbuf(stdout, out, _IOFBF, sizeof(out));
 	while (fgets(line, sizeof(line), stdin) && sscanf(line, "%60s %ld", name, &n) == 2) {
