@@ -74,7 +74,7 @@ class Registry:
             if not metric.labels and metric.kind is MetricKind.COUNTER:
                 state.values[()] = 0.0
 
-    def add(self, metric: Metric, n: float = 1, **labels: str) -> None:
+    def add(self, metric: Metric, n: float = 1, /, **labels: str) -> None:
         """Count ``n`` more."""
         _must_be(metric, MetricKind.COUNTER)
         if n < 0:
@@ -84,12 +84,12 @@ class Registry:
             values = self._states[metric].values
             values[key] = values.get(key, 0.0) + n
 
-    def set_total(self, metric: Metric, total: float, **labels: str) -> None:
+    def set_total(self, metric: Metric, total: float, /, **labels: str) -> None:
         """Say how many a counter has come to, where somebody else counts. Not for metrics by process."""
         _must_be(metric, MetricKind.COUNTER)
         self._put(metric, total, labels)
 
-    def set(self, metric: Metric, value: float, **labels: str) -> None:
+    def set(self, metric: Metric, value: float, /, **labels: str) -> None:
         """The value of a gauge now. Gauges by process are given all at once, to ``replace``."""
         _must_be(metric, MetricKind.GAUGE)
         self._put(metric, value, labels)
@@ -108,7 +108,7 @@ class Registry:
                 known = points.get(key)
                 points[key] = value if known is None else _fold(metric.fold, known, value)
 
-    def observe(self, metric: Metric, value: float, **labels: str) -> None:
+    def observe(self, metric: Metric, value: float, /, **labels: str) -> None:
         """Put one value into a histogram."""
         _must_be(metric, MetricKind.HISTOGRAM)
         with self._lock:
