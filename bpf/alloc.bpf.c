@@ -95,8 +95,8 @@ static __always_inline bool is_followed(const struct block_key *key, u64 shift)
 	return !shift || !(mix(mix(key->tgid, key->address), 0) >> (64 - (shift & 31)));
 }
 
-/* How many halvings are added while the last quarter of `blocks` fills up: each half of what is left takes twice as
- * many blocks to fill, so it never is full for long. */
+/* How many halvings are added while the last quarter of `blocks` fills up, until sweep() has made room: two more for
+ * each half of what is left, so that each half takes twice as many blocks to fill as the one before. */
 static __always_inline u64 crowding(const struct alloc_tuning *tuning, const struct alloc_level *level)
 {
 	u64 left = tuning->max_blocks - level->n_blocks, quarter = tuning->max_blocks >> 2, shift = 0;
@@ -104,9 +104,9 @@ static __always_inline u64 crowding(const struct alloc_tuning *tuning, const str
 	if (level->n_blocks < 0)
 		return 0;
 	if (level->n_blocks >= tuning->max_blocks)
-		return 8;
+		return 16;
 	for (u32 i = 0; i < 8; i++)
-		shift += left <= (quarter >> i);
+		shift += 2 * (left <= (quarter >> i));
 	return shift;
 }
 

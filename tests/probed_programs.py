@@ -37,6 +37,17 @@ __attribute__((noinline)) void *out_of_library(long n)
 { void *p = malloc(n); __asm__ volatile("" : : "r"(p) : "memory"); return p; }
 """
 
+# A library that carries an allocator of its own, under a name that allocators have.
+ALLOCATOR_SOURCE: Final = """
+#include <stddef.h>
+static char pool[1 << 20];
+static size_t used;
+__attribute__((noinline)) void *je_malloc(size_t n) { void *p = pool + used; used += (n + 15) / 16 * 16; return p; }
+__attribute__((noinline)) void je_free(void *p) { __asm__ volatile("" : : "r"(p) : "memory"); }
+__attribute__((noinline)) void *out_of_library(long n)
+{ je_free(je_malloc(n)); void *p = je_malloc(n); __asm__ volatile("" : : "r"(p) : "memory"); return p; }
+"""
+
 # Function -> (number, bytes) outstanding.
 Truth = dict[str, tuple[int, int]]
 
@@ -58,12 +69,12 @@ def build(name: str, directory: Path) -> Build:
     return Build(program, preload)
 
 
-def build_library(directory: Path) -> Path:
+def build_library(directory: Path, source: str = LIBRARY_SOURCE) -> Path:
     """The library that the scenario ``library`` loads."""
     library = directory / "libprobe.so"
     subprocess.run(
         ["gcc", *FLAGS, "-shared", "-fPIC", "-x", "c", "-o", str(library), "-"],
-        input=LIBRARY_SOURCE.encode(),
+        input=source.encode(),
         check=True,
     )
     return library
@@ -119,7 +130,8 @@ class ProbedProgram:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         try:
             assert self._process.wait(timeout=10) == 0 or exc is not None

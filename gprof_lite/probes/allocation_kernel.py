@@ -120,13 +120,13 @@ class AllocationKernel:
         """Addresses are followed with a share of 1/2^shift."""
         return int(LEVEL.unpack(self._bpf.map("levels").lookup_number(0))[1])
 
-    def relieve(self) -> bool:
-        """When the map of blocks is three quarters full: follow half as many addresses from now on."""
-        n_blocks, shift = LEVEL.unpack(self._bpf.map("levels").lookup_number(0))
-        if n_blocks < self._max_blocks * _FULL or shift >= _MAX_SHIFT or not self._can_sweep:
-            return False
-        self._sweep(shift + 1)
-        return True
+    def relieve(self) -> None:
+        """While the map of blocks is three quarters full: follow half as many addresses from now on."""
+        while self._can_sweep:
+            n_blocks, shift = LEVEL.unpack(self._bpf.map("levels").lookup_number(0))
+            if n_blocks < self._max_blocks * _FULL or shift >= _MAX_SHIFT:
+                return
+            self._sweep(shift + 1)
 
     def forget_blocks(self) -> None:
         """Drop the blocks of targets that are gone or began anew, and all totals."""

@@ -204,7 +204,10 @@ class AllocationProbe:
         """Take notice of libraries that were loaded, children, ends, and a map of blocks that gets full."""
         self._drain()
         for target in self._living():
-            self._look(target)
+            if target.identity.is_alive():
+                self._look(target)
+            else:
+                self._end(target)
         self._kernel.relieve()
 
     def events(self) -> tuple[AllocationEvent, ...]:
@@ -253,7 +256,10 @@ class AllocationProbe:
         )
         self._targets[identity.pid] = target
         self._put(target)
-        self._try(target, lambda: target.look(self._kernel.put_code))
+        if identity.is_alive():
+            self._try(target, lambda: target.look(self._kernel.put_code))
+        else:
+            self._end(target)
         return target
 
     def _put(self, target: AllocationTarget) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +13,21 @@ from pathlib import Path
 import pytest
 
 from gprof_lite.model.allocation import AllocationKind, AllocationSnapshot, ProbeTuning
+from gprof_lite.probes.allocation_events import AllocationEvent, ChildForked, ProgramReplaced, TargetEnded
 from gprof_lite.probes.allocations import AllocationProbe
+from gprof_lite.probes.allocators import find_allocators
 from gprof_lite.probes.attach import kernel_uprobes
-from tests.probed_programs import BUILDS, Build, ProbedProgram, build, functions_of, outstanding
+from tests.probed_programs import (
+    ALLOCATOR_SOURCE,
+    BUILDS,
+    Build,
+    ProbedProgram,
+    build,
+    build_library,
+    functions_of,
+    outstanding,
+    wait_until,
+)
 
 EVERYTHING = ProbeTuning(sample_bytes=0, min_size_bytes=1)
 
@@ -55,3 +71,361 @@ def test_every_function_of_the_family_is_accounted_for_exactly(any_build: Build)
         snapshot = probe.snapshot()
         assert outstanding(snapshot.stacks) == truth
         assert nothing_lost(snapshot)
+
+
+@pytest.mark.parametrize("name", ["glibc", "musl", "jemalloc"])
+def test_every_page_of_a_mapping_is_accounted_for_exactly(builds: Callable[[str], Build], name: str) -> None:
+    # GIVEN a program that maps, cuts at both ends and in the middle, grows, shrinks, moves and reserves
+    with ProbedProgram(builds(name)) as program, watched(program) as probe:
+        # WHEN it has done so
+        truth = program.do("maps", 20)
+        # THEN each stack has the bytes that are left of its mappings
+        snapshot = probe.snapshot()
+        mappings = [stack for stack in snapshot.stacks if stack.kind is AllocationKind.MMAP]
+        sums = {function: n_bytes for function, (_, n_bytes) in outstanding(mappings).items()}
+        assert sums == {function: n_bytes for function, (_, n_bytes) in truth.items()}
+        assert nothing_lost(snapshot)
+
+
+def test_a_heap_end_that_the_program_moves_is_accounted_for(builds: Callable[[str], Build]) -> None:
+    # GIVEN a program that calls sbrk, up and down again
+    with ProbedProgram(builds("glibc")) as program, watched(program) as probe:
+        # WHEN it has done so
+        truth = program.do("heap_end", 10)
+        # THEN what is left is known, as memory from brk, and the allocator's own calls are not among it
+        stacks = [stack for stack in probe.snapshot().stacks if stack.kind is AllocationKind.BRK]
+        assert outstanding(stacks) == truth
+        assert {function for stack in stacks for function in functions_of(stack)} >= {"out_sbrk", "main"}
+
+
+@pytest.mark.parametrize("name", ["glibc", "jemalloc", "musl"])
+def test_threads_do_not_disturb_each_other(builds: Callable[[str], Build], name: str) -> None:
+    # GIVEN a program
+    with ProbedProgram(builds(name)) as program, watched(program) as probe:
+        # WHEN eight threads allocate, move and free at once
+        truth = program.do("threads", 2_000)
+        # THEN nothing is mixed up
+        snapshot = probe.snapshot()
+        assert outstanding(snapshot.stacks) == truth
+        assert nothing_lost(snapshot)
+
+
+def test_stacks_of_many_threads_are_no_mappings_of_the_program(builds: Callable[[str], Build]) -> None:
+    # GIVEN a program
+    with ProbedProgram(builds("glibc")) as program, watched(program) as probe:
+        # WHEN it has 2,000 threads at once
+        program.do("crowd", 2_000)
+        # THEN their stacks, arenas and blocks are not outstanding by its own hand
+        snapshot = probe.snapshot()
+        assert [stack for stack in snapshot.stacks if stack.kind is AllocationKind.MMAP] == []
+        assert nothing_lost(snapshot)
+
+
+def test_the_return_probes_of_older_kernels_see_the_same(builds: Callable[[str], Build]) -> None:
+    for kernel in (kernel_uprobes().without_session(), kernel_uprobes().without_session().without_multi()):
+        # GIVEN a kernel without session links, and one without multi links
+        with ProbedProgram(builds("musl")) as program, watched(program, uprobes=kernel) as probe:
+            # WHEN a program calls functions that call each other
+            program.do("family", 50)
+            program.do("freed", 50)
+            truth = program.do("reallocs", 20)
+            # THEN each is counted once
+            snapshot = probe.snapshot()
+            assert outstanding(snapshot.stacks) == truth
+            assert nothing_lost(snapshot)
+
+
+def test_samples_stand_for_what_was_not_sampled(builds: Callable[[str], Build]) -> None:
+    # GIVEN one sample per 4 KiB of small blocks
+    with ProbedProgram(builds("glibc")) as program, watched(program, ProbeTuning(sample_bytes=4096)) as probe:
+        # WHEN 40,000 blocks of 16 to 2,015 bytes come and half of them go
+        count, n_bytes = program.do("mixed", 40_000)["out_mixed"]
+        # THEN 5,000 samples stand for them, within five standard errors
+        snapshot = probe.snapshot()
+        stack = next(stack for stack in snapshot.stacks if "out_mixed" in functions_of(stack))
+        n_samples = n_bytes / 4096
+        assert 0.7 * n_samples < stack.n_sampled / 2 < 1.3 * n_samples
+        assert stack.outstanding_bytes == pytest.approx(n_bytes, rel=5 / n_samples**0.5)
+        assert stack.n_outstanding == pytest.approx(count, rel=0.25)
+        assert stack.allocated_bytes == pytest.approx(2 * n_bytes, rel=5 / n_samples**0.5 + 0.02)
+
+
+def test_one_in_n_of_medium_blocks_stands_for_n(builds: Callable[[str], Build]) -> None:
+    # GIVEN every tenth block from 64 bytes on
+    tuning = ProbeTuning(min_size_bytes=64, sampling_rate=10, sample_bytes=0)
+    with ProbedProgram(builds("glibc")) as program, watched(program, tuning) as probe:
+        # WHEN 20,000 blocks of 77 bytes stay
+        program.do("threads", 2_500)
+        # THEN 2,000 of them, by chance, stand for all
+        stack = next(stack for stack in probe.snapshot().stacks if "out_malloc" in functions_of(stack))
+        assert stack.n_sampled == pytest.approx(2_000, rel=0.12)
+        assert (stack.n_outstanding, stack.outstanding_bytes) == (10 * stack.n_sampled, 770 * stack.n_sampled)
+
+
+def test_large_blocks_are_all_followed(builds: Callable[[str], Build]) -> None:
+    # GIVEN a tuning that follows next to nothing else
+    tuning = ProbeTuning(min_size_bytes=1000, sampling_rate=1_000_000, large_bytes=70_000, sample_bytes=1 << 31)
+    with ProbedProgram(builds("glibc")) as program, watched(program, tuning) as probe:
+        # WHEN blocks of 70,000 bytes stay
+        truth = program.do("reallocs", 40)
+        # THEN they are all there
+        assert outstanding(probe.snapshot().stacks) == only("out_moved", truth)
+
+
+def test_a_full_map_halves_the_share_of_addresses_and_stays_true(builds: Callable[[str], Build]) -> None:
+    # GIVEN room for 2,048 blocks
+    tuning = ProbeTuning(sample_bytes=0, min_size_bytes=1, max_blocks=2_048)
+    with ProbedProgram(builds("glibc")) as program, watched(program, tuning) as probe:
+        # WHEN 40,000 stay, and user space looks now and then
+        for _ in range(40):
+            program.do("threads", 125)
+            probe.rescan()
+        count, n_bytes = program.do("nothing", 0)["out_malloc"]
+        # THEN fewer are followed, none was refused for want of room, and the sums are still right
+        snapshot = probe.snapshot()
+        assert snapshot.address_share <= 1 / 16
+        assert snapshot.losses.counts.get("map_full", 0) == 0
+        stacks = [stack for stack in snapshot.stacks if "out_malloc" in functions_of(stack)]
+        assert sum(stack.outstanding_bytes for stack in stacks) == pytest.approx(n_bytes, rel=0.25)
+        assert sum(stack.n_outstanding for stack in stacks) == pytest.approx(count, rel=0.25)
+        # AND what was given back is not outstanding
+        freed = [s for s in snapshot.stacks if functions_of(s)[0].startswith("freed")]
+        assert freed
+        assert sum(s.outstanding_bytes for s in freed) == 0
+
+
+def test_a_map_that_fills_between_two_looks_is_counted_and_stays_true(builds: Callable[[str], Build]) -> None:
+    # GIVEN room for 1,024 blocks
+    tuning = ProbeTuning(sample_bytes=0, min_size_bytes=1, max_blocks=1_024)
+    with ProbedProgram(builds("glibc")) as program, watched(program, tuning) as probe:
+        # WHEN 16,000 stay before anybody looks
+        _count, n_bytes = program.do("threads", 2_000)["out_malloc"]
+        # THEN later ones were followed by ever smaller shares
+        stacks = [stack for stack in probe.snapshot().stacks if "out_malloc" in functions_of(stack)]
+        assert sum(stack.outstanding_bytes for stack in stacks) == pytest.approx(n_bytes, rel=0.5)
+
+
+def test_more_stacks_than_there_is_room_for_are_counted(builds: Callable[[str], Build]) -> None:
+    # GIVEN room for 3 stacks
+    with ProbedProgram(builds("glibc")) as program, watched(program, max_stacks=3) as probe:
+        # WHEN a program has more
+        program.do("family", 10)
+        # THEN three are kept and the others counted
+        snapshot = probe.snapshot()
+        assert len(snapshot.stacks) == 3
+        assert snapshot.losses.counts["stacks_full"] >= 30
+
+
+def test_a_forked_child_is_followed(builds: Callable[[str], Build]) -> None:
+    # GIVEN a program
+    with ProbedProgram(builds("glibc")) as program, watched(program) as probe:
+        program.do("family", 20)
+        # WHEN it forks, and the child allocates by itself
+        program.begin("child", 30)
+        events: list[AllocationEvent] = []
+
+        def child_has_allocated() -> bool:
+            probe.rescan()
+            events.extend(probe.events())
+            forked = [event for event in events if isinstance(event, ChildForked)]
+            return bool(forked) and any(
+                stack.pid == forked[0].child_pid and stack.n_outstanding == 30 for stack in probe.snapshot().stacks
+            )
+
+        # THEN its blocks are its own, by its own pid
+        wait_until(child_has_allocated)
+        child = next(event for event in events if isinstance(event, ChildForked))
+        assert child == ChildForked(program.pid, child.child_pid, True)
+        stacks = [stack for stack in probe.snapshot().stacks if stack.pid == child.child_pid]
+        assert outstanding(stacks, program.pid) == {"out_malloc": (30, 30 * 123)}
+        program.end()
+        # AND its end is told, what it had outstanding still there
+        wait_until(lambda: TargetEnded(child.child_pid) in probe.events())
+        assert [s.n_outstanding for s in probe.snapshot().stacks if s.pid == child.child_pid] == [30]
+
+
+def test_children_are_left_alone_when_asked(builds: Callable[[str], Build]) -> None:
+    with ProbedProgram(builds("glibc")) as program, watched(program, follow_children=False) as probe:
+        program.do("child", 1)
+        events = probe.events()
+        assert [event for event in events if isinstance(event, ChildForked) and not event.followed]
+        assert len(probe.targets) == 1
+
+
+def test_exec_begins_anew(builds: Callable[[str], Build]) -> None:
+    # GIVEN a program that has blocks outstanding
+    with ProbedProgram(builds("glibc")) as program, watched(program) as probe:
+        program.do("family", 20)
+        assert outstanding(probe.snapshot().stacks)
+        # WHEN it becomes another program with the same pid, which allocates something else
+        program.begin("exec", 0)
+        wait_until(lambda: ProgramReplaced(program.pid) in probe.events())
+        truth = program.do("grow", 5)
+        # THEN only that is outstanding, and its stacks have their frames
+        assert outstanding(probe.snapshot().stacks) == truth
+        assert "main" in functions_of(next(s for s in probe.snapshot().stacks if "out_grown" in functions_of(s)))
+
+
+def test_a_library_that_is_loaded_later_has_whole_stacks(builds: Callable[[str], Build], tmp_path: Path) -> None:
+    # GIVEN a program that will load a library
+    library = build_library(tmp_path)
+    with ProbedProgram(builds("glibc"), PROBE_LIBRARY=str(library)) as program, watched(program) as probe:
+        # WHEN it does, and the probes look again once it has, as they do each second
+        program.begin("library", 25)
+        wait_until(lambda: str(library) in Path(f"/proc/{program.pid}/maps").read_text())
+        probe.rescan()
+        program.end()
+        # THEN the library's function and its callers are in the stack
+        stack = next(s for s in probe.snapshot().stacks if "out_of_library" in functions_of(s))
+        assert stack.n_outstanding == 25
+        assert "main" in functions_of(stack)
+
+
+def test_an_allocator_that_is_loaded_later_is_probed(builds: Callable[[str], Build], tmp_path: Path) -> None:
+    # GIVEN a program under the probes
+    library = str(build_library(tmp_path, ALLOCATOR_SOURCE))
+    with ProbedProgram(builds("glibc"), PROBE_LIBRARY=library) as program, watched(program) as probe:
+        n_before = probe.targets[0].n_probes
+        # WHEN it loads a library that carries another allocator
+        program.begin("library", 25)
+        wait_until(lambda: library in Path(f"/proc/{program.pid}/maps").read_text())
+        probe.rescan()
+        # THEN its functions are probed, too
+        assert probe.targets[0].n_probes == n_before + 2
+        assert outstanding(probe.snapshot().stacks) == {}
+        program.end()
+        assert outstanding(probe.snapshot().stacks) == {"out_of_library": (25, 25 * 64)}
+
+
+def test_after_a_pause_nothing_is_outstanding_that_may_be_free(builds: Callable[[str], Build]) -> None:
+    # GIVEN a program with outstanding blocks and mappings
+    with ProbedProgram(builds("glibc")) as program, watched(program) as probe:
+        program.do("paused", 10)
+        program.do("maps", 1)
+        before = probe.snapshot()
+        # WHEN the probes pause, it goes on, and they resume
+        probe.pause()
+        program.do("paused", 1_000)
+        paused = probe.snapshot()
+        probe.resume()
+        program.do("paused", 7)
+        after = probe.snapshot()
+        # THEN in the pause nothing changed
+        assert outstanding(paused.stacks) == outstanding(before.stacks)
+        assert paused.hits == before.hits
+        # AND after it only new blocks are outstanding, all in the first epochs, while what was allocated adds up
+        assert outstanding(after.stacks) == {"out_paused": (7, 280)}
+        stack = next(s for s in after.stacks if "out_paused" in functions_of(s))
+        assert (stack.n_allocated, stack.allocated_bytes) == (17, 680)
+        assert stack.epochs[0].outstanding_bytes == 280
+        assert after.attached_s > before.attached_s
+        assert after.observed_s < after.taken_s - before.attached_s
+
+
+def test_tuning_reaches_the_kernel_while_it_runs(builds: Callable[[str], Build]) -> None:
+    with ProbedProgram(builds("glibc")) as program, watched(program) as probe:
+        program.do("paused", 50)
+        # WHEN next to nothing is followed from now on
+        probe.retune(ProbeTuning(sample_bytes=1 << 31))
+        program.do("paused", 5_000)
+        # THEN what was followed is as it was
+        assert outstanding(probe.snapshot().stacks) == {"out_paused": (50, 2_000)}
+        assert probe.hits().hits["malloc"] >= 5_050
+
+
+def test_blocks_are_kept_by_the_epoch_they_were_born_in(builds: Callable[[str], Build]) -> None:
+    # GIVEN epochs of 300 ms
+    tuning = ProbeTuning(sample_bytes=0, min_size_bytes=1, epoch_ns=300_000_000, n_epochs=4)
+    with ProbedProgram(builds("glibc")) as program, watched(program, tuning) as probe:
+        # WHEN blocks are born in two of them
+        program.do("paused", 3)
+        program.do("grow", 1)
+        wait_until(lambda: probe.snapshot().taken_s - probe.snapshot().attached_s > 0.32)
+        program.do("paused", 5)
+        program.do("grow", 1)
+        stacks = probe.snapshot().stacks
+        # THEN each is in its own, four in all
+        paused = next(s for s in stacks if "out_paused" in functions_of(s))
+        assert paused.epochs[0].outstanding_bytes == 120
+        assert sum(epoch.outstanding_bytes for epoch in paused.epochs) == 320
+        assert len(paused.epochs) == 4
+        # AND a block that grew is as old as it was
+        grown = next(s for s in stacks if "out_grown" in functions_of(s))
+        assert [epoch.outstanding_bytes for epoch in grown.epochs] == [2000, 0, 0, 0]
+        assert (grown.n_outstanding, grown.allocated_bytes) == (1, 2000)
+
+
+def test_garbage_in_the_frame_pointer_makes_no_stack_of_every_allocation(builds: Callable[[str], Build]) -> None:
+    # GIVEN a program that calls malloc with random frame pointers
+    with ProbedProgram(builds("glibc")) as program, watched(program) as probe:
+        # WHEN it does so 3,000 times
+        truth = program.do("corrupt", 3_000)
+        # THEN there is one stack, or few, and all is accounted for
+        stacks = [s for s in probe.snapshot().stacks if "out_corrupt" in functions_of(s)]
+        assert len(stacks) <= 3
+        assert outstanding(stacks) == only("out_corrupt", truth)
+
+
+def test_a_target_that_vanishes_is_an_end_and_no_error(builds: Callable[[str], Build]) -> None:
+    with ProbedProgram(builds("glibc")) as program:
+        identity = program.identity
+        with AllocationProbe((identity,), EVERYTHING) as probe:
+            probe.attach()
+            truth = program.do("paused", 5)
+            os.kill(program.pid, signal.SIGKILL)
+            wait_until(lambda: not identity.is_alive())
+            probe.rescan()
+            # THEN it has ended, and what it had can be read
+            assert probe.targets[0].has_ended
+            assert TargetEnded(identity.pid) in probe.events()
+            assert [s.n_outstanding for s in probe.snapshot().stacks if s.n_outstanding == 5] == [5], truth
+        # AND a process that is gone before anything began is the same
+        with AllocationProbe((identity,), EVERYTHING) as probe:
+            probe.attach()
+            assert probe.targets[0].has_ended
+        with pytest.raises(AssertionError):
+            program.do("nothing", 0)
+
+
+PROBER = """
+import sys, time
+from gprof_lite.host.identity import ProcessIdentity
+from gprof_lite.model.allocation import ProbeTuning
+from gprof_lite.probes.allocations import AllocationProbe
+with AllocationProbe((ProcessIdentity.of(int(sys.argv[1])),), ProbeTuning(sample_bytes=0)) as probe:
+    probe.attach()
+    print(probe.targets[0].n_probes, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_prober_leaves_nothing_and_the_target_unharmed(builds: Callable[[str], Build]) -> None:
+    # GIVEN a prober in another process
+    with ProbedProgram(builds("glibc")) as program:
+        prober = subprocess.Popen([sys.executable, "-c", PROBER, str(program.pid)], stdout=subprocess.PIPE, text=True)
+        with prober:
+            assert prober.stdout is not None
+            assert int(prober.stdout.readline()) > 0
+            assert n_breakpoints(program.pid) > 0
+            program.begin("threads", 5_000)
+            # WHEN it is killed while the target allocates
+            prober.kill()
+        # THEN the target finishes its work, and nothing is attached to it
+        assert program.end()["out_malloc"] == (40_000, 77 * 40_000)
+        wait_until(lambda: n_breakpoints(program.pid) == 0)
+
+
+def n_breakpoints(pid: int) -> int:
+    """In how many allocation functions of a process there is a breakpoint now."""
+    n = 0
+    for module in find_allocators(pid).modules:
+        for point in module.functions.values():
+            for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+                span, flags, offset, _device, inode, *_ = line.split()
+                start, end = (int(each, 16) for each in span.split("-"))
+                at = point.probe_file_offset - int(offset, 16)
+                if int(inode) == module.inode and "x" in flags and 0 <= at < end - start:
+                    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+                        memory.seek(start + at)
+                        n += memory.read(1) == b"\xcc"
+    return n
