@@ -103,21 +103,23 @@ class Running:
 
 @dataclass
 class Series:
-    """Outstanding bytes per stack over the window, and the stacks' frames."""
+    """Outstanding bytes per stack, reading by reading; a stack that a reading does not name had none."""
 
     window_s: float
-    points: dict[Frames, list[tuple[float, int]]] = field(default_factory=lambda: defaultdict(list))
+    readings: list[tuple[float, Mapping[Frames, int]]] = field(default_factory=list)
 
     def growing(self) -> tuple[Frames, ...]:
         """The stacks that leak by the rule in the head of this file, the one that grew most first."""
-        grown = {stack: self._grown(points) for stack, points in self.points.items()}
+        stacks = {stack for _, reading in self.readings for stack in reading}
+        grown = {stack: self._grown(stack) for stack in stacks}
         blamed = [stack for stack, n_bytes in grown.items() if n_bytes >= STACK_GROWTH_BYTES]
         return tuple(sorted(blamed, key=lambda stack: -grown[stack])[:N_STACKS])
 
-    def _grown(self, points: Iterable[tuple[float, int]]) -> int:
+    def _grown(self, stack: Frames) -> int:
         least: dict[int, int] = {}
-        for at_s, n_bytes in points:
+        for at_s, reading in self.readings:
             quarter = min(3, max(0, int(4 * at_s / self.window_s)))
+            n_bytes = reading.get(stack, 0)
             least[quarter] = min(n_bytes, least.get(quarter, n_bytes))
         second, third, fourth = (least.get(quarter, 0) for quarter in (1, 2, 3))
         return fourth - third if second < third < fourth else 0
@@ -178,7 +180,7 @@ def watch_memleak(pid: int, window_s: float, directory: Path) -> Answer:
         errors.seek(0)
         words = errors.read()
         errors.close()
-    if not series.points and "Traceback" in words:
+    if not series.readings and "Traceback" in words:
         reasons = [line for line in words.splitlines() if "Exception:" in line]
         return Answer(None, detail=(reasons or words.splitlines())[0][:200])
     stacks = series.growing()
@@ -219,8 +221,8 @@ def _add_report(series: Series, report: Iterable[tuple[int, list[str]]], at_s: f
     totals: dict[Frames, int] = defaultdict(int)
     for n_bytes, leaf_first in report:
         totals[tuple(reversed(leaf_first))] += n_bytes
-    for stack, n_bytes in totals.items():
-        series.points[stack].append((at_s, n_bytes))
+    if at_s:
+        series.readings.append((at_s, totals))
 
 
 def _deadline(process: subprocess.Popen[str], after_s: float) -> Callable[[], None]:
@@ -277,7 +279,7 @@ def read_heaptrack(recording: Path, window_s: float, began_s: float) -> Answer:
 def _replay(lines: IO[str], window_s: float, began_s: float) -> Series:
     strings, functions, traces, sizes = [""], [("",)], [(0, 0)], list[tuple[int, int]]()
     outstanding: dict[int, int] = defaultdict(int)
-    samples: dict[int, list[tuple[float, int]]] = defaultdict(list)
+    readings: list[tuple[float, dict[int, int]]] = []
     next_s = began_s
     for line in lines:
         kind = line[:1]
@@ -289,10 +291,9 @@ def _replay(lines: IO[str], window_s: float, began_s: float) -> Series:
             sizes.append((size, trace))
         elif kind == "c":
             at_s = int(line[2:], 16) / 1000
-            if at_s >= next_s and at_s < began_s + window_s:
+            if next_s <= at_s < began_s + window_s:
                 next_s = at_s + 0.25
-                for trace, n_bytes in outstanding.items():
-                    samples[trace].append((at_s - began_s, n_bytes))
+                readings.append((at_s - began_s, dict(outstanding)))
         elif kind == "s":
             strings.append(line.rstrip("\n").split(" ", 2)[2])
         elif kind == "i":
@@ -300,7 +301,7 @@ def _replay(lines: IO[str], window_s: float, began_s: float) -> Series:
         elif kind == "t":
             frame, parent = (int(part, 16) for part in line[2:].split())
             traces.append((frame, parent))
-    return _named(samples, functions, traces, window_s)
+    return Series(window_s, [(at_s, _named(reading, functions, traces)) for at_s, reading in readings])
 
 
 def _functions(line: str, strings: Sequence[str]) -> Frames:
@@ -311,24 +312,22 @@ def _functions(line: str, strings: Sequence[str]) -> Frames:
 
 
 def _named(
-    samples: Mapping[int, list[tuple[float, int]]],
-    functions: Sequence[Frames],
-    traces: Sequence[tuple[int, int]],
-    window_s: float,
-) -> Series:
-    """Traces that differ only in addresses are one stack: their samples are added up."""
-    totals: dict[Frames, dict[float, int]] = defaultdict(lambda: defaultdict(int))
-    for trace, points in samples.items():
-        leaf_first: list[str] = []
-        while trace:
-            frame, trace = traces[trace]
-            leaf_first.extend(functions[frame])
-        for at_s, n_bytes in points:
-            totals[tuple(reversed(leaf_first))][at_s] += n_bytes
-    series = Series(window_s)
-    for stack, by_time in totals.items():
-        series.points[stack] = sorted(by_time.items())
-    return series
+    reading: Mapping[int, int], functions: Sequence[Frames], traces: Sequence[tuple[int, int]]
+) -> Mapping[Frames, int]:
+    """Traces that differ only in addresses are one stack: their bytes are added up."""
+    totals: dict[Frames, int] = defaultdict(int)
+    for trace, n_bytes in reading.items():
+        if n_bytes:
+            totals[_frames(trace, functions, traces)] += n_bytes
+    return totals
+
+
+def _frames(trace: int, functions: Sequence[Frames], traces: Sequence[tuple[int, int]]) -> Frames:
+    leaf_first: list[str] = []
+    while trace:
+        frame, trace = traces[trace]
+        leaf_first.extend(functions[frame])
+    return tuple(reversed(leaf_first))
 
 
 # --- ours ------------------------------------------------------------------------------------------------------------
