@@ -43,7 +43,7 @@ class StateReader:
     def read_json_of_user(self, home: Path, below: str, uid: int) -> Any | None:
         """What a file of a user's holds, or None. No link below the home is followed, and the file must be theirs."""
         try:
-            return self._parse(_open_below(home, below.split("/")), uid)
+            return self._parse(open_below(home, below), uid)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError:
@@ -71,16 +71,29 @@ def _read_to(descriptor: int, most: int) -> bytes:
         return file.read(most)
 
 
-def _open_below(home: Path, parts: list[str]) -> int:
-    directory = os.open(home, os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY)
+def open_below(directory: str | Path, path: str) -> int:
+    """Open a file of somebody else's below a directory without following a link on the way or waiting for a pipe.
+
+    ``directory`` itself may be a link, such as ``/proc/PID/root``.
+
+    Returns:
+        A descriptor that the caller closes.
+
+    Raises:
+        OSError: there is none, it or something on the way is a link (ELOOP, ENOTDIR), or it is not for us.
+    """
+    *steps, name = path.strip("/").split("/")
+    if ".." in steps or name in ("", ".", ".."):
+        raise FileNotFoundError(path)
+    current = os.open(directory, os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY)
     try:
-        for part in parts[:-1]:
-            deeper = os.open(part, _STEP, dir_fd=directory)
-            os.close(directory)
-            directory = deeper
-        return os.open(parts[-1], _OPEN, dir_fd=directory)
+        for step in steps:
+            deeper = os.open(step, _STEP, dir_fd=current)
+            os.close(current)
+            current = deeper
+        return os.open(name, _OPEN, dir_fd=current)
     finally:
-        os.close(directory)
+        os.close(current)
 
 
 def mapping(value: Any, key: str) -> Mapping[str, Any]:
