@@ -57,30 +57,31 @@
 #define TRACEPOINT(category, point, name) int name(void *ctx)
 
 #define KERNEL_FIRST_(first, ...) first
-#define KERNEL_READ_1_(pointer, a)                                                               \
-	({                                                                                       \
-		typeof((pointer)->a) value_;                                                     \
-		bpf_probe_read_kernel((void *)&value_, sizeof(value_), (void *)&(pointer)->a);           \
-		value_;                                                                          \
+#define KERNEL_READ_1_(pointer, a)                                                             \
+	({                                                                                     \
+		typeof((pointer)->a) value_;                                                   \
+		bpf_probe_read_kernel((void *)&value_, sizeof(value_), (void *)&(pointer)->a); \
+		value_;                                                                        \
 	})
-#define KERNEL_READ_2_(pointer, a, b)                   \
-	({                                              \
+#define KERNEL_READ_2_(pointer, a, b)                                    \
+	({                                                               \
 		typeof((pointer)->a) to_b_ = KERNEL_READ_1_(pointer, a); \
-		KERNEL_READ_1_(to_b_, b);               \
+		KERNEL_READ_1_(to_b_, b);                                \
 	})
-#define KERNEL_READ_3_(pointer, a, b, c)                \
-	({                                              \
+#define KERNEL_READ_3_(pointer, a, b, c)                                 \
+	({                                                               \
 		typeof((pointer)->a) to_c_ = KERNEL_READ_1_(pointer, a); \
-		KERNEL_READ_2_(to_c_, b, c);            \
+		KERNEL_READ_2_(to_c_, b, c);                             \
 	})
-#define KERNEL_READ_4_(pointer, a, b, c, d)             \
-	({                                              \
+#define KERNEL_READ_4_(pointer, a, b, c, d)                              \
+	({                                                               \
 		typeof((pointer)->a) to_d_ = KERNEL_READ_1_(pointer, a); \
-		KERNEL_READ_3_(to_d_, b, c, d);         \
+		KERNEL_READ_3_(to_d_, b, c, d);                          \
 	})
 #define KERNEL_READ_N_(_1, _2, _3, _4, NAME, ...) NAME
-#define KERNEL_READ(pointer, ...) \
-	KERNEL_READ_N_(__VA_ARGS__, KERNEL_READ_4_, KERNEL_READ_3_, KERNEL_READ_2_, KERNEL_READ_1_)(pointer, __VA_ARGS__)
+#define KERNEL_READ(pointer, ...)                                                                   \
+	KERNEL_READ_N_(__VA_ARGS__, KERNEL_READ_4_, KERNEL_READ_3_, KERNEL_READ_2_, KERNEL_READ_1_) \
+	(pointer, __VA_ARGS__)
 
 #else
 
@@ -122,10 +123,10 @@ typedef __s8 s8;
 #define MAP_ARRAY(name, key_type, value_type, n) MAP_OF_(BPF_MAP_TYPE_ARRAY, name, key_type, value_type, n, 0)
 #define MAP_PERCPU_ARRAY(name, key_type, value_type, n) \
 	MAP_OF_(BPF_MAP_TYPE_PERCPU_ARRAY, name, key_type, value_type, n, 0)
-#define MAP_RING(name, n_bytes)                       \
-	struct {                                      \
-		__uint(type, BPF_MAP_TYPE_RINGBUF);   \
-		__uint(max_entries, n_bytes);         \
+#define MAP_RING(name, n_bytes)                     \
+	struct {                                    \
+		__uint(type, BPF_MAP_TYPE_RINGBUF); \
+		__uint(max_entries, n_bytes);       \
 	} name SEC(".maps");
 
 #define map_lookup(map, key) bpf_map_lookup_elem(&(map), key)

@@ -7,10 +7,15 @@
 #ifndef GPROF_LITE_KERNEL_TYPES_H
 #define GPROF_LITE_KERNEL_TYPES_H
 
+/* Has no name that could be looked for; its only member is at its beginning. */
+typedef struct {
+	unsigned int val;
+} kuid_t;
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct kernfs_node {
-	u64 id; /* the inode number, which is the id of a cgroup */
+	u64 id; /* the id of a cgroup: its directory's inode number in the low half, on 64-bit machines all of it */
 };
 
 struct cgroup {
@@ -21,24 +26,29 @@ struct cgroup_subsys_state {
 	struct cgroup *cgroup;
 };
 
-/* [i]: by the number of the controller, in an order that depends on the kernel's configuration. */
-struct css_set {
-	struct cgroup_subsys_state *subsys[1];
-	struct cgroup *dfl_cgrp; /* in the unified hierarchy */
+/* Numbered in an order that depends on the kernel's configuration; the value here is replaced. */
+enum cgroup_subsys_id {
+	memory_cgrp_id = 4,
 };
 
-typedef struct {
-	long long counter;
-} atomic64_t;
-
-typedef atomic64_t atomic_long_t;
+struct css_set {
+	struct cgroup_subsys_state *subsys[1]; /* one per controller */
+	struct cgroup *dfl_cgrp;	       /* in the unified hierarchy */
+};
 
 struct percpu_counter {
 	s64 count;
 	s32 *counters; /* one per CPU */
 };
 
-/* Linux 6.2 and later; older ones in core_fixes.bpf.h. */
+/* Of rss_stat: core_fixes.bpf.h. */
+enum memory_counter {
+	MM_FILEPAGES,
+	MM_ANONPAGES,
+	MM_SWAPENTS,
+	MM_SHMEMPAGES,
+};
+
 struct mm_struct {
 	struct percpu_counter rss_stat[4];
 	unsigned long total_vm;
@@ -46,12 +56,8 @@ struct mm_struct {
 };
 
 struct cred {
-	struct {
-		unsigned int val;
-	} uid;
+	kuid_t uid;
 };
-
-struct nsproxy;
 
 struct task_struct {
 	int pid;
@@ -64,6 +70,11 @@ struct task_struct {
 	struct mm_struct *mm;
 	const struct cred *cred;
 	struct css_set *cgroups;
+};
+
+/* Written by the kernel into the trace buffer; only its members' presence is asked for. */
+struct trace_event_raw_mark_victim {
+	unsigned int uid;
 };
 
 struct seq_file;

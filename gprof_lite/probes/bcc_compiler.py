@@ -37,12 +37,17 @@ _DISTRIBUTION_PACKAGES: Final = "/usr/lib/python3/dist-packages"
 
 @dataclass(frozen=True, slots=True)
 class CompileRequest:
-    """What to compile: ``directory/name.bpf.c``, with other values than its own for tunables and maps' sizes."""
+    """What to compile: ``directory/name.bpf.c``, with other values than its own for tunables and maps' sizes.
+
+    Attributes:
+        headers_match: the kernel's headers are those of the running kernel, so its structures may be read by them.
+    """
 
     name: str
     directory: str
     tunables: Mapping[str, int] = field(default_factory=dict)
     max_entries: Mapping[str, int] = field(default_factory=dict)
+    headers_match: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ def declared_tunables(source: str) -> list[str]:
 
 def definitions(source: str, request: CompileRequest) -> str:
     """The lines that must come before a source: see compat.h, FOR_BCC."""
-    lines = ["#define FOR_BCC 1"]
+    lines = ["#define FOR_BCC 1", f"#define HEADERS_MATCH {int(request.headers_match)}"]
     for number, name in enumerate(declared_maps(source), MAP_NUMBER_BASE):
         lines.append(f"#define MAP_NUMBER_{name} {number}")
         lines.append(f"#define MAP_ENTRIES_{name}(n) ({request.max_entries.get(name, 'n')})")

@@ -63,6 +63,7 @@ _INSTRUCTION: Final = struct.Struct("<BBhi")
 _LOAD_64_BITS: Final = 0x18
 _PSEUDO_MAP_FD: Final = 1
 _LOG_BYTES: Final = 1 << 20
+MODULES: Final = Path("/lib/modules")
 _COMPILE_WITHIN_S: Final = 60.0
 _OUTPUT_BYTES: Final = 4 << 20
 
@@ -113,7 +114,9 @@ class BccObject:
 
     def load(self) -> None:
         self._not_loaded()
-        request = CompileRequest(self.name, str(self._directory), self._tunables, self._max_entries)
+        request = CompileRequest(
+            self.name, str(self._directory), self._tunables, self._max_entries, headers_match(os.uname().release)
+        )
         compilation = self._compile(request)
         if compilation.error:
             raise _compile_refusal(self.name, compilation.error)
@@ -223,6 +226,16 @@ def compile_in_child(warden: Warden, stop: StopToken) -> Compile:
                 return Compilation({}, (), f"compiling ended with {result.returncode}: {result.stderr_tail.strip()}")
 
     return compile_it
+
+
+def headers_match(release: str, modules: Path = MODULES) -> bool:
+    """Whether the headers that bcc finds say they are of this kernel: ``#define UTS_RELEASE "6.1.0-56-amd64"``."""
+    told = modules / release / "build/include/generated/utsrelease.h"
+    try:
+        return f'"{release}"' in told.read_text()
+    except OSError:
+        # In another place (kheaders.tar.xz of the running kernel), or none: then it will not compile.
+        return True
 
 
 def with_descriptors(code: bytes, map_descriptors: list[int]) -> bytes:

@@ -25,6 +25,16 @@ _BTF_KIND_DATASEC: Final = 15
 _BTF_TYPE: Final = struct.Struct("<III")
 
 
+class _OpenOptions(ctypes.Structure):
+    """The beginning of struct bpf_object_open_opts; libbpf takes what is behind ``size`` for zeroes."""
+
+    _fields_ = (("size", ctypes.c_size_t), ("object_name", ctypes.c_char_p))
+
+
+def _open_options(name: str) -> _OpenOptions:
+    return _OpenOptions(ctypes.sizeof(_OpenOptions), name.encode())
+
+
 class LibbpfObject:
     """See ``object.BpfObject``. Not for several threads at once."""
 
@@ -43,7 +53,9 @@ class LibbpfObject:
         except OSError as exc:
             raise ProbeError(name, f"{path} cannot be read: {exc.strerror}", hint="build it: make bpf") from exc
         with self._libbpf.listening() as words:
-            self._object = self._libbpf.call("bpf_object__open_mem", image, len(image), None)
+            self._object = self._libbpf.call(
+                "bpf_object__open_mem", image, len(image), ctypes.byref(_open_options(name))
+            )
         if not self._object:
             raise ProbeError(
                 name, f"{path} cannot be opened by libbpf: {str(words).strip()}", hint="build it: make bpf"
