@@ -174,6 +174,22 @@ class CgroupTrees:
         path = self.unified_path_of(pid)
         return self.unified.id_of(path) if self.unified is not None and path is not None else None
 
+    def locate(self, named: str) -> tuple[CgroupTree, str] | None:
+        """The group that somebody means by a path: a directory below a mount, or a path below the root of a tree.
+
+        Of several trees that have such a group the one that counts memory is taken, then version 2. None when there is
+        no such group.
+        """
+        others = (tree for tree in self.named.values() if tree not in (self.memory, self.unified))
+        trees = [tree for tree in (self.memory, self.unified, *others) if tree is not None]
+        for tree in trees:
+            mount = str(tree.mount)
+            is_directory = named == mount or named.startswith(mount + "/")
+            path = "/" + (named.removeprefix(mount) if is_directory else named).strip("/")
+            if ".." not in _parts(path) and (tree.directory(path) / "cgroup.procs").exists():
+                return tree, path
+        return None
+
     def _path_of(self, pid: int, tree: CgroupTree | None) -> str | None:
         if tree is None:
             return None

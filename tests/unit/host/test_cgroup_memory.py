@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from gprof_lite.host.cgroup_memory import read_cgroup_memory, read_pressure, walk_cgroup_memory
+from gprof_lite.host.cgroup_memory import (
+    CgroupMemoryReader,
+    read_cgroup_memory,
+    read_pressure,
+    walk_cgroup_memory,
+)
 from gprof_lite.host.cgroups import CgroupTrees
 from gprof_lite.model.memory import CgroupMemory
 from tests.unit.host.fake_cgroups import FakeCgroups
@@ -81,3 +87,46 @@ def test_pressure_is_the_share_of_ten_seconds(tmp_path: Path, text: str, percent
     (tmp_path / "memory.pressure").write_text(text)
 
     assert read_pressure(tmp_path / "memory.pressure") == percent
+
+
+@VERSIONS
+class TestReader:
+    def test_growth_is_seen(self, tmp_path: Path, version: int) -> None:
+        fake = FakeCgroups(tmp_path, version)
+        fake.add_group("/a", current=1000)
+        reader = CgroupMemoryReader(fake.trees)
+        list(reader.read())
+        fake.add_group("/a", current=2000)
+
+        assert [memory.current_bytes for memory in reader.read()] == [2000]
+
+    def test_the_pressure_of_a_quiet_group_is_still_read(self, tmp_path: Path, version: int) -> None:
+        # GIVEN a group at its limit, whose use does not change
+        fake = FakeCgroups(tmp_path, version)
+        fake.add_group("/a", current=1000)
+        reader = CgroupMemoryReader(fake.trees)
+        list(reader.read())
+        (fake.unified / "a").mkdir(exist_ok=True)
+        (fake.unified / "a/memory.pressure").write_text("some avg10=77.00 avg60=0.00 avg300=0.00 total=1\n")
+
+        assert [memory.pressure_percent for memory in reader.read()] == [77.0]
+
+    def test_a_new_limit_of_a_quiet_group_is_seen_after_some_passes(self, tmp_path: Path, version: int) -> None:
+        fake = FakeCgroups(tmp_path, version)
+        fake.add_group("/a", current=1000, limit=5000)
+        reader = CgroupMemoryReader(fake.trees)
+        list(reader.read())
+        fake.add_group("/a", current=1000, limit=3000)
+
+        limits = {memory.limit_bytes for _ in range(10) for memory in reader.read()}
+
+        assert limits == {5000, 3000}
+
+    def test_a_group_that_is_gone_is_forgotten(self, tmp_path: Path, version: int) -> None:
+        fake = FakeCgroups(tmp_path, version)
+        directory = fake.add_group("/a", current=1000)
+        reader = CgroupMemoryReader(fake.trees)
+        list(reader.read())
+        shutil.rmtree(directory)
+
+        assert list(reader.read()) == []

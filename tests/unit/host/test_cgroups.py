@@ -173,3 +173,26 @@ def test_ids_are_inode_numbers_and_lead_back(tmp_path: Path) -> None:
     assert tree.id_of("/a/b") == inode
     assert tree.path_of_id(inode) == "/a/b"
     assert (tree.id_of("/none"), tree.path_of_id(1)) == (None, None)
+
+
+class TestLocate:
+    @pytest.mark.parametrize("named", ["/a/b", "a/b", "/a/b/", "{memory}/a/b"])
+    def test_a_path_or_a_directory(self, tmp_path: Path, named: str) -> None:
+        fake = FakeCgroups(tmp_path, version=1)
+        fake.add_group("/a/b")
+
+        assert fake.trees.locate(named.format(memory=fake.memory)) == (fake.trees.memory, "/a/b")
+
+    def test_a_group_of_another_tree(self, tmp_path: Path) -> None:
+        fake = FakeCgroups(tmp_path, version=1)
+        (fake.unified / "u").mkdir()
+        (fake.unified / "u/cgroup.procs").write_text("")
+
+        assert fake.trees.locate("/u") == (fake.trees.unified, "/u")
+
+    @pytest.mark.parametrize("named", ["/none", "/a/../..", "", "/etc"])
+    def test_what_is_no_group(self, tmp_path: Path, named: str) -> None:
+        fake = FakeCgroups(tmp_path, version=1)
+        fake.add_group("/a")
+
+        assert fake.trees.locate(named) is None
