@@ -104,6 +104,7 @@ class ServiceDirectory:
         for pid in ended & self._ended:
             del self._known[pid]
         self._ended = ended - self._ended
+        self._containers.forget_ended()  # and look again for names that were not written down yet
 
     def _learn(self, pid: int) -> None:
         try:

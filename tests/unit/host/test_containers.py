@@ -262,3 +262,13 @@ class TestServices:
         host.add(7, f"/docker/{ID}")
 
         assert service_name(7, host.proc, host.directory) == "worker"
+
+    def test_a_name_written_down_later_counts_from_the_next_window(self, host: FakeHost) -> None:
+        host.add(7, f"/docker/{ID}")
+        services = ServiceDirectory(host.proc, host.directory)
+        assert services.name_of(7, "nginx") == "nginx"
+
+        host.add_docker(ID, "web")
+        services.forget_ended()
+
+        assert services.name_of(7, "nginx") == "web"
