@@ -11,16 +11,20 @@ from gprof_lite.config import Address, Reader, duration_s, http_url, listen_addr
 
 OFF: Final = "off"
 STDOUT: Final = "stdout"
+# YAML reads a bare ``off`` as false.
+_OFF_WORDS: Final = (OFF, "false")
 
 
 def _address_or_off() -> Reader[Address | None]:
     address = listen_address()
-    return Reader(f"{address.accepted}, or {OFF}", lambda text: None if text == OFF else address.parse(text))
+    return Reader(f"{address.accepted}, or {OFF}", lambda text: None if text in _OFF_WORDS else address.parse(text))
 
 
 def _place_for_lines() -> Reader[Path | str | None]:
     def parse(text: str) -> Path | str | None:
-        return {OFF: None, STDOUT: STDOUT}[text] if text in (OFF, STDOUT) else path().parse(text)
+        if text in _OFF_WORDS:
+            return None
+        return STDOUT if text == STDOUT else path().parse(text)
 
     return Reader(f"a path, {STDOUT} or {OFF}", parse)
 

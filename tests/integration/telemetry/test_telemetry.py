@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,45 @@ def test_full_disk_costs_counted_events(tmp_path: Path) -> None:
         for number in range(10):
             telemetry.emit(event(number))
         wait_until(lambda: scrape(telemetry)["memory_leak_hunter_dropped_events_total"][("sink_failed",)] == 10)
+
+
+def test_stdout_gets_whole_lines(capfd: pytest.CaptureFixture[str]) -> None:
+    with telemetry_with(events_output="stdout") as telemetry:
+        for number in range(100):
+            telemetry.emit(event(number))
+    written = [json.loads(line)["event_id"] for line in capfd.readouterr().out.splitlines()]
+    assert written == [str(number) for number in range(100)]
+
+
+def test_an_error_of_ours_costs_the_events_in_hand_and_no_later_ones(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with telemetry_with(events_output=path) as telemetry:
+        # GIVEN an event that cannot be written as JSON
+        telemetry.emit(replace(event(1), labels={"a": b"bytes"}))  # type: ignore[dict-item]
+        wait_until(lambda: scrape(telemetry)["memory_leak_hunter_dropped_events_total"][("sink_failed",)] == 1)
+        assert scrape(telemetry)["memory_leak_hunter_errors_total"] == {("telemetry",): 1}
+        # WHEN others follow THEN they are written
+        telemetry.emit(event(2))
+        wait_until(lambda: ids_in_file(path) == ["2"])
+
+
+def test_many_producers_lose_nothing_uncounted(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    limits = EventLimits(dedup_window_s=60, max_per_second=3000, capacity=500)
+    with telemetry_with(limits, events_output=path) as telemetry:
+        producers = [
+            threading.Thread(target=lambda: [telemetry.emit(event(number)) for number in range(2000)]) for _ in range(4)
+        ]
+        for producer in producers:
+            producer.start()
+        for producer in producers:
+            producer.join()
+        wait_until(lambda: telemetry.event_statistics().n_waiting == 0)
+        statistics = telemetry.event_statistics()
+    assert statistics.n_processed == 8000
+    assert statistics.balance == 0
+    assert len(ids_in_file(path)) == statistics.n_taken
+    assert len(set(ids_in_file(path))) == statistics.n_taken  # the four say the same: the rest were duplicates
 
 
 # --- the OTLP receiver ---
