@@ -27,8 +27,10 @@
 
 /* A function of its own for the verifier, which goes through it once whoever calls it. bcc knows no such thing. */
 #ifdef FOR_BCC
+#define IS_BCC 1
 #define STACK_FUNCTION static __always_inline
 #else
+#define IS_BCC 0
 #define STACK_FUNCTION __attribute__((noinline))
 #endif
 
@@ -74,7 +76,7 @@ struct stack_record {
  * the loops below do not multiply (on the program's own stack they do: a million instructions, refused). */
 struct stack_walk {
 	struct frame_registers at;
-	u64 id;	      /* hash of all frames, process and tag */
+	u64 id;			  /* hash of all frames, process and tag */
 	u64 last_end, before_end; /* ends and flags of the code ranges of the last frame and of the one before */
 	u64 saved_bp;
 	struct stack_record record;
@@ -248,7 +250,8 @@ STACK_FUNCTION int collect_stack(struct stack_walk *walk, const struct code_tabl
 	add_frame(walk);
 	walk->last_end = code ? code_end(code, walk->at.pc) : 0;
 	if (code) {
-		for (u32 guess = 0; guess < STACK_GUESSES; guess++) {
+		/* With bcc all this would be part of each program: too much for the verifier. */
+		for (u32 guess = 0; guess < STACK_GUESSES && !IS_BCC; guess++) {
 			if (!walk->last_end || (walk->last_end & CODE_FRAME_POINTERS) || !find_caller(walk, code))
 				break;
 			add_frame(walk);

@@ -84,7 +84,7 @@ class ProbedProgram:
     """The program, running. A context manager."""
 
     def __init__(self, built: Build, **environment: str) -> None:
-        self._built = built
+        self._was_killed = False
         preload = {"LD_PRELOAD": str(built.preload)} if built.preload else {}
         self._process = subprocess.Popen(
             [str(built.program)],
@@ -124,6 +124,10 @@ class ProbedProgram:
             truth[name] = (int(count), int(n_bytes))
         raise AssertionError(f"the program ended: {self._process.wait()}")
 
+    def kill(self) -> None:
+        self._process.kill()
+        self._was_killed = True
+
     def __enter__(self) -> Self:
         return self
 
@@ -134,7 +138,7 @@ class ProbedProgram:
         assert self._process.stdout is not None
         self._process.stdin.close()
         try:
-            assert self._process.wait(timeout=10) == 0 or exc is not None
+            assert self._process.wait(timeout=10) == 0 or self._was_killed or exc is not None
         finally:
             self._process.kill()
             self._process.wait()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gprof_lite.errors import FormatError, ProbeError, TargetGone
 from gprof_lite.host.identity import ProcessIdentity
-from gprof_lite.probes.allocation_functions import function_kind
+from gprof_lite.probes.allocation_functions import FunctionKind, function_kind
 from gprof_lite.probes.allocation_layout import cookie
 from gprof_lite.probes.allocators import AllocatorMap, AllocatorModule, FileKey, find_allocators
 from gprof_lite.probes.attach import KernelUprobes, ProbeKind, UprobeLink, UprobeSite, attach_uprobes
@@ -17,6 +17,9 @@ from gprof_lite.probes.code_mappings import parse_code_mappings
 from gprof_lite.probes.code_ranges import CodeFlags, code_ranges, examine_code, pack_code_table
 from gprof_lite.probes.mapped_regions import MappedRegions
 from gprof_lite.probes.return_probes import ReturnProbeRules
+
+# Programs, what kind of probe, and where.
+_Plan = list[tuple[int, ProbeKind, tuple[UprobeSite, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,19 @@ class AllocationPrograms:
     session: int | None = None
     entry: int | None = None
     leave: int | None = None
+
+
+@dataclass(slots=True)
+class _ModuleProbes:
+    """The probes on one file: on functions that hand out blocks, and on those that map."""
+
+    blocks: list[UprobeLink] = field(default_factory=list)
+    mappings: list[UprobeLink] = field(default_factory=list)
+
+    def close(self) -> None:
+        for links in (self.blocks, self.mappings):
+            while links:
+                links.pop().close()
 
 
 class AllocationTarget:
@@ -58,7 +74,7 @@ class AllocationTarget:
         self._entry_only = entry_only
         self._allocators: AllocatorMap | None = None
         self._flags: dict[FileKey, CodeFlags] = {}
-        self._links: dict[FileKey, list[UprobeLink]] = {}
+        self._probes: dict[FileKey, _ModuleProbes] = {}
         self._refused: dict[FileKey, str] = {}
         self._no_returns = ""
 
@@ -84,7 +100,8 @@ class AllocationTarget:
 
     @property
     def n_probes(self) -> int:
-        return sum(link.n_sites for links in self._links.values() for link in links)
+        probes = self._probes.values()
+        return sum(link.n_sites for each in probes for links in (each.blocks, each.mappings) for link in links)
 
     def look(self, put_code: Callable[[int, bytes], None]) -> None:
         """Read its code mappings; when they changed, tell the kernel side.
@@ -102,8 +119,9 @@ class AllocationTarget:
         put_code(self.pid, pack_code_table(code_ranges(seen, self._flags)))
         self._allocators = seen
 
-    def attach(self) -> None:
-        """Probe every module that is not probed yet. What the kernel refuses is kept as words.
+    def attach(self, *, blocks: bool) -> None:
+        """Probe every module that is not probed yet: what it maps and, if wanted, the blocks it hands out. What the
+        kernel refuses is kept as words, and tried again with the next call.
 
         Raises:
             TargetGone: it ended.
@@ -113,23 +131,29 @@ class AllocationTarget:
         self._no_returns = self._rules.refusal(self.pid, is_go=self._allocators.is_go)
         if self._no_returns:
             return
+        self._refused.clear()
         for module in self._allocators.modules:
             key = (module.device, module.inode)
-            if key in self._links:
-                continue
-            self._refused.pop(key, None)  # what another tool held may be free by now
+            probes = self._probes.setdefault(key, _ModuleProbes())
             try:
-                self._links[key] = self._probe(module)
+                if not probes.mappings:
+                    probes.mappings = self._probe(module, self._mapping_plan(module))
+                if blocks and not probes.blocks:
+                    probes.blocks = self._probe(module, self._block_plan(module))
             except (ProbeError, FormatError) as exc:
                 self._refused[key] = f"{module.path}: {exc}"
 
+    def detach_blocks(self) -> None:
+        """Take the probes on blocks away; those on mappings stay. ``attach`` brings them back."""
+        for probes in self._probes.values():
+            while probes.blocks:
+                probes.blocks.pop().close()
+
     def detach(self) -> None:
-        """Take all probes away; ``attach`` brings them back."""
-        for links in self._links.values():
-            for link in links:
-                link.close()
-        self._links.clear()
-        self._refused.clear()
+        """Take all probes away."""
+        for probes in self._probes.values():
+            probes.close()
+        self._probes.clear()
 
     def has_new_image(self, generation: int, image: int) -> None:
         """It went through exec: other code, other mappings. Probes on files it maps again are still there."""
@@ -138,42 +162,57 @@ class AllocationTarget:
         self._allocators = None
         self.regions = MappedRegions()
 
-    def _probe(self, module: AllocatorModule) -> list[UprobeLink]:
+    def _probe(self, module: AllocatorModule, plan: _Plan) -> list[UprobeLink]:
+        """All of a plan, or nothing."""
+        if not plan:
+            return []
         with ExitStack() as on_failure:
+            descriptor = _open(module)
             try:
-                descriptor = os.open(module.openable, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError as exc:
-                raise FormatError(module.path, "is not mapped any more") from exc
-            except OSError as exc:
-                raise FormatError(module.path, f"cannot be opened: {exc.strerror}") from exc
-            on_failure.callback(os.close, descriptor)
-            links: list[UprobeLink] = []
-            for program, kind, sites in self._plan(module):
-                links.append(attach_uprobes(program, descriptor, sites, self.pid, kind=kind, kernel=self._kernel))
-                on_failure.callback(links[-1].close)
+                links: list[UprobeLink] = []
+                for program, kind, sites in plan:
+                    links.append(attach_uprobes(program, descriptor, sites, self.pid, kind=kind, kernel=self._kernel))
+                    on_failure.callback(links[-1].close)
+            finally:
+                os.close(descriptor)
             on_failure.pop_all()
-            os.close(descriptor)
             return links
 
-    def _plan(self, module: AllocatorModule) -> Iterator[tuple[int, ProbeKind, tuple[UprobeSite, ...]]]:
+    def _mapping_plan(self, module: AllocatorModule) -> _Plan:
+        return self._both_ends(_sites(module, lambda kind: kind.is_mapping))
+
+    def _block_plan(self, module: AllocatorModule) -> _Plan:
         """Frees first: a block whose free is missed looks like a leak, one whose allocation is missed like nothing."""
-        frees: list[UprobeSite] = []
-        others: list[UprobeSite] = []
-        for symbol, point in module.functions.items():
-            kind = function_kind(symbol)
-            site = UprobeSite(point.probe_file_offset, cookie(kind, point.pushed_bytes))
-            (others if kind.has_return else frees).append(site)
-        if frees:
-            yield self._programs.free, ProbeKind.ENTRY, tuple(frees)
-        if not others:
-            return
+        frees = _sites(module, lambda kind: kind is FunctionKind.FREE)
+        takes = _sites(module, lambda kind: not kind.is_mapping and kind is not FunctionKind.FREE)
+        first = [(self._programs.free, ProbeKind.ENTRY, frees)] if frees else []
+        return [*first, *self._both_ends(takes)]
+
+    def _both_ends(self, sites: tuple[UprobeSite, ...]) -> _Plan:
+        if not sites:
+            return []
         if self._programs.session is not None:
-            yield self._programs.session, ProbeKind.SESSION, tuple(others)
-            return
+            return [(self._programs.session, ProbeKind.SESSION, sites)]
         if self._programs.entry is None or self._programs.leave is None:
             raise ValueError("programs for entry and return, or for both in one")
-        yield self._programs.leave, ProbeKind.RETURN, tuple(others)
-        yield self._programs.entry, ProbeKind.ENTRY, tuple(others)
+        # The return first: an entry without it would wait for ever.
+        return [(self._programs.leave, ProbeKind.RETURN, sites), (self._programs.entry, ProbeKind.ENTRY, sites)]
+
+
+def _sites(module: AllocatorModule, wanted: Callable[[FunctionKind], bool]) -> tuple[UprobeSite, ...]:
+    kinds = ((function_kind(symbol), point) for symbol, point in module.functions.items())
+    return tuple(
+        UprobeSite(point.probe_file_offset, cookie(kind, point.pushed_bytes)) for kind, point in kinds if wanted(kind)
+    )
+
+
+def _open(module: AllocatorModule) -> int:
+    try:
+        return os.open(module.openable, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as exc:
+        raise FormatError(module.path, "is not mapped any more") from exc
+    except OSError as exc:
+        raise FormatError(module.path, f"cannot be opened: {exc.strerror}") from exc
 
 
 def _is_static(seen: AllocatorMap) -> bool:

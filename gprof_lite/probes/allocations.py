@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from gprof_lite.clock import Clock, SystemClock
-from gprof_lite.errors import TargetGone
+from gprof_lite.errors import PrerequisiteError, ProbeError, TargetGone
 from gprof_lite.host.identity import ProcessIdentity
 from gprof_lite.model.allocation import (
     AllocationKind,
@@ -55,6 +55,7 @@ from gprof_lite.probes.allocation_ledger import AllocationLedger, block_stack, m
 from gprof_lite.probes.allocation_target import AllocationTarget
 from gprof_lite.probes.attach import KernelUprobes, kernel_uprobes
 from gprof_lite.probes.loader import LoaderChoice, open_object
+from gprof_lite.probes.page_faults import PageFaultProbe
 from gprof_lite.probes.return_probes import ReturnProbeRules
 
 # The kernel's `targets` and `code` hold 64; half of it leaves room for processes that come and go.
@@ -73,6 +74,7 @@ class AllocationProbe:
     """The allocations of some processes. A context manager; see the module's docstring.
 
     Args:
+        fault_rate: one in this many page faults is taken; None: none.
         identities: the processes; more come by themselves when ``follow_children`` is set and they fork.
         uprobes, rules: what the kernel can do, and where return probes do harm; looked up when not given.
         entry_only: symbols to be probed at their entry (``calibrate`` found their better places wrong).
@@ -87,6 +89,7 @@ class AllocationProbe:
         tuning: ProbeTuning,
         *,
         follow_children: bool = True,
+        fault_rate: int | None = 1,
         loader: LoaderChoice = LoaderChoice.AUTO,
         uprobes: KernelUprobes | None = None,
         rules: ReturnProbeRules | None = None,
@@ -98,6 +101,9 @@ class AllocationProbe:
         self._identities = tuple(identities)
         self._tuning = tuning
         self._follow_children = follow_children
+        self._fault_rate = fault_rate
+        self._faults: PageFaultProbe | None = None
+        self._no_faults = ""
         self._loader = loader
         self._uprobes = uprobes
         self._rules = rules or ReturnProbeRules.of_kernel(os.uname().release)
@@ -112,6 +118,7 @@ class AllocationProbe:
         self._events: deque[AllocationEvent] = deque(maxlen=_MAX_EVENTS)
         self._attached_s = self._clock.monotonic_s()
         self._since_s: float | None = None
+        self._mappings_attached = False
         self._observed_s = 0.0
         self._owned = ExitStack()
 
@@ -124,7 +131,8 @@ class AllocationProbe:
             self._ring = self._kernel.events(self._note)
             on_failure.callback(self._ring.close)
             self._uprobes = uprobes
-            on_failure.callback(self._detach)
+            self._faults = self._open_faults(on_failure)
+            on_failure.callback(self._close_probes)
             for identity in self._identities:
                 self._add(identity)
             self._owned = on_failure.pop_all()
@@ -140,6 +148,21 @@ class AllocationProbe:
         self._owned.close()
         self._targets.clear()
 
+    def _open_faults(self, on_failure: ExitStack) -> PageFaultProbe | None:
+        """Page faults are worth having, and nothing fails without them."""
+        if self._fault_rate is None:
+            return None
+        try:
+            return on_failure.enter_context(PageFaultProbe(self._fault_rate, loader=self._loader))
+        except (ProbeError, PrerequisiteError) as exc:
+            self._no_faults = str(exc)
+            return None
+
+    @property
+    def no_faults(self) -> str:
+        """Why page faults cannot be seen, in words; empty when they are, or were not asked for."""
+        return self._no_faults
+
     @property
     def targets(self) -> tuple[AllocationTarget, ...]:
         """The processes that are followed, ended ones included: allocator, refusals in words, number of probes."""
@@ -154,31 +177,44 @@ class AllocationProbe:
         return self._tuning
 
     def attach(self) -> None:
-        """Begin to look. A second call, after ``pause``, begins anew: see ``resume``."""
+        """Begin to look. A second call, after ``pause`` or ``detach``, begins anew: see ``resume``."""
         if self._since_s is not None:
             return
-        self._begin()
+        self._attached_s = self._since_s = self._clock.monotonic_s()
+        self._mappings_attached = True
+        self._kernel.tune(self._tuning, self._epoch_zero_ns)
+        if self._faults is not None:
+            self._faults.begin_epochs(self._epoch_zero_ns, self._tuning.epoch_ns, self._tuning.n_epochs)
         for target in self._living():
-            self._try(target, target.attach)
+            self._attach(target)
 
     def pause(self) -> None:
-        """Take the probes away for a while. What is outstanding now stays to be read until ``resume``."""
-        if self._since_s is None:
-            return
-        self._detach()
-        self._drain()
-        self._observed_s += self._clock.monotonic_s() - self._since_s
-        self._since_s = None
+        """Take the probes on blocks away for a while; mappings and page faults are still seen. What is outstanding now
+        stays to be read until ``resume``."""
+        for target in self._targets.values():
+            target.detach_blocks()
+        self._stop_clock()
+
+    def detach(self) -> None:
+        """Take everything away from the targets; what is known can still be read."""
+        for target in self._targets.values():
+            target.detach()
+            if self._faults is not None:
+                self._faults.unfollow(target.pid)
+        self._mappings_attached = False
+        self._stop_clock()
 
     def resume(self) -> None:
-        """Look again. Blocks from before the pause may have been freed unseen, so nothing is outstanding at first and
-        epochs count from now; what was allocated still adds up."""
+        """Look at blocks again. Those from before the pause may have been freed unseen, so none is outstanding at first
+        and epochs count from now; what was allocated still adds up. Mappings were seen all the time: those from before
+        now belong to the first epoch."""
         if self._since_s is not None:
             return
-        self._ledger.carry(self._all_stacks())
+        self._drain()
+        self._ledger.carry(self._block_stacks())
         for target in self._living():
             target.generation += 1
-            target.regions.forget()
+            target.regions.begin_epochs()
             self._put(target)
         self._kernel.forget_blocks()
         self.attach()
@@ -222,7 +258,12 @@ class AllocationProbe:
         counters = self._kernel.counters()
         hits = {_name(kind): n for kind, n in counters.hits.items() if n}
         hits |= {f"{_name(kind)}_return": n for kind, n in counters.returns.items() if n}
-        return ProbeHits(hits, counters.n_sampled)
+        n_sampled = counters.n_sampled
+        if self._faults is not None:
+            faults = self._faults.counters()
+            hits["fault"] = faults["hits"]
+            n_sampled += faults["sampled"]
+        return ProbeHits(hits, n_sampled)
 
     def snapshot(self) -> AllocationSnapshot:
         """All stacks now, and what could not be seen."""
@@ -245,9 +286,11 @@ class AllocationProbe:
     def _epoch_zero_ns(self) -> int:
         return int(self._attached_s * 1e9)
 
-    def _begin(self) -> None:
-        self._attached_s = self._since_s = self._clock.monotonic_s()
-        self._kernel.tune(self._tuning, self._epoch_zero_ns)
+    def _stop_clock(self) -> None:
+        self._drain()
+        if self._since_s is not None:
+            self._observed_s += self._clock.monotonic_s() - self._since_s
+            self._since_s = None
 
     def _add(self, identity: ProcessIdentity) -> AllocationTarget:
         assert self._uprobes is not None
@@ -257,7 +300,7 @@ class AllocationProbe:
         self._targets[identity.pid] = target
         self._put(target)
         if identity.is_alive():
-            self._try(target, lambda: target.look(self._kernel.put_code))
+            self._try(target, lambda: target.look(self._put_code))
         else:
             self._end(target)
         return target
@@ -265,8 +308,15 @@ class AllocationProbe:
     def _put(self, target: AllocationTarget) -> None:
         identity = target.identity
         self._kernel.put_target(identity.pid, identity.start_time_ticks, target.generation, target.image)
+        if self._faults is not None:
+            self._faults.follow(target.pid, target.image)
 
-    def _detach(self) -> None:
+    def _put_code(self, pid: int, table: bytes) -> None:
+        self._kernel.put_code(pid, table)
+        if self._faults is not None:
+            self._faults.put_code(pid, table)
+
+    def _close_probes(self) -> None:
         for target in self._targets.values():
             target.detach()
 
@@ -276,12 +326,13 @@ class AllocationProbe:
     def _look(self, target: AllocationTarget) -> None:
         """Its code as it is now, and probes on what is new."""
 
-        def look() -> None:
-            target.look(self._kernel.put_code)
-            if self._since_s is not None:
-                target.attach()
+        self._try(target, lambda: target.look(self._put_code))
+        self._attach(target)
 
-        self._try(target, look)
+    def _attach(self, target: AllocationTarget) -> None:
+        """As much as is wanted of all targets now."""
+        if self._mappings_attached and not target.has_ended:
+            self._try(target, lambda: target.attach(blocks=self._since_s is not None))
 
     def _try(self, target: AllocationTarget, action: Callable[[], None]) -> None:
         try:
@@ -295,6 +346,8 @@ class AllocationProbe:
         target.has_ended = True
         target.detach()
         self._kernel.drop_target(target.pid)
+        if self._faults is not None:
+            self._faults.unfollow(target.pid)
         self._events.append(TargetEnded(target.pid))
 
     # What the kernel tells.
@@ -333,13 +386,14 @@ class AllocationProbe:
             target = self._add(ProcessIdentity.of(pid))
         except TargetGone:
             return False
-        if self._since_s is not None:
-            self._try(target, target.attach)
+        self._attach(target)
         return not target.has_ended
 
     def _note_exec(self, target: AllocationTarget, generation: int, image: int) -> None:
         self._ledger.forget_process(target.pid)
         target.has_new_image(generation, image)
+        if self._faults is not None:
+            self._faults.follow(target.pid, image)
         self._look(target)
         self._events.append(ProgramReplaced(target.pid))
 
@@ -385,7 +439,9 @@ class AllocationProbe:
     # What is outstanding.
 
     def _all_stacks(self) -> tuple[StackAllocations, ...]:
-        return self._ledger.with_carried((*self._block_stacks(), *self._mapping_stacks()))
+        blocks = self._ledger.with_carried(self._block_stacks())
+        faults = self._faults.stacks(self._tuning.n_epochs) if self._faults is not None else ()
+        return (*blocks, *self._mapping_stacks(), *faults)
 
     def _block_stacks(self) -> Iterator[StackAllocations]:
         for stack_id, totals in tuple(self._kernel.totals(self._tuning.n_epochs)):
@@ -422,6 +478,10 @@ class AllocationProbe:
         for kind, n in self._kernel.counters().losses.items():
             lost.count(kind, n)
         lost.count("recursion_missed", self._kernel.n_recursions_missed())
+        if self._faults is not None:
+            lost.count("recursion_missed", self._faults.n_recursions_missed())
+            for kind, n in self._faults.counters().items():
+                lost.count(kind, 0 if kind in ("hits", "sampled") else n)
         lost.count("regions_full", sum(target.regions.n_refused for target in self._targets.values()))
         lost.count("bursts_forgotten", self._ledger.n_not_carried)
         for target in self._targets.values():

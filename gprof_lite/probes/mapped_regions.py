@@ -91,12 +91,12 @@ class MappedRegions:
         else:
             self._cut(new_end, old_end)
 
-    def forget(self) -> None:
-        """The probes were away: nothing that is mapped now is known to be."""
-        self._starts.clear()
-        self._ends.clear()
-        self._mappings.clear()
-        self.totals.clear()
+    def begin_epochs(self) -> None:
+        """Epochs count anew: all that is mapped now belongs to the first."""
+        for mapping in self._mappings:
+            mapping.epoch = 0
+        for totals in self.totals.values():
+            totals.epochs = {0: [sum(column) for column in zip(*totals.epochs.values(), strict=True)]}
 
     def _insert(self, start: int, end: int, mapping: _Mapping) -> None:
         at = bisect_left(self._starts, start)

@@ -9,6 +9,7 @@
 #endif
 #include <errno.h>
 #include <pthread.h>
+#include <sys/prctl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,20 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#if defined(__GLIBC__)
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#else /* musl-gcc does not see the kernel's headers */
+struct sock_filter { uint16_t code; uint8_t jt, jf; uint32_t k; };
+struct sock_fprog { unsigned short len; struct sock_filter *filter; };
+#define BPF_STMT(c, v) { c, 0, 0, v }
+#define BPF_JUMP(c, v, t, f) { c, t, f, v }
+enum { BPF_LD = 0, BPF_W = 0, BPF_ABS = 0x20, BPF_JMP = 5, BPF_JGE = 0x30, BPF_K = 0, BPF_RET = 6 };
+#define SECCOMP_RET_KILL_PROCESS 0x80000000u
+#define SECCOMP_RET_ALLOW 0x7fff0000u
+#define SECCOMP_MODE_FILTER 2
+#endif
 
 #define FUNCTION __attribute__((noinline, noclone))
 #define KEEP(p) __asm__ volatile("" : : "r"(p) : "memory")
@@ -273,10 +288,44 @@ static void library(long n)
 FUNCTION void *out_paused(size_t n) { void *p = malloc(n); KEEP(p); OUT(1, n); return p; }
 static void paused(long n) { for (long i = 0; i < n; i++) out_paused(40); }
 
+/* Pages that are written to, and as many that are only read. */
+FUNCTION void out_touched(volatile char *p, long n) { for (long i = 0; i < n; i++) p[i * PAGE] = 1; }
+FUNCTION long only_read(volatile char *p, long n) { long sum = 0; for (long i = 0; i < n; i++) sum += p[i * PAGE]; return sum; }
+static void touch(long n)
+{
+	char *p = mmap(NULL, n * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *q = mmap(NULL, n * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	/* One at a time, not by 2 MiB. */
+	madvise(p, n * PAGE, MADV_NOHUGEPAGE);
+	madvise(q, n * PAGE, MADV_NOHUGEPAGE);
+	out_touched(p, n);
+	if (only_read(q, n))
+		exit(7);
+	munmap(p, n * PAGE);
+	munmap(q, n * PAGE);
+}
+
+/* From now on a filter allows the system calls there are, as sandboxes do, and no others. */
+static void seccomp(long n)
+{
+	(void)n;
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 335, 0, 2),
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 424, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { sizeof(filter) / sizeof(filter[0]), filter };
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+		exit(6);
+}
+
 static struct { const char *name; void (*run)(long); } scenarios[] = {
 	{ "family", family }, { "freed", freed }, { "grow", grow }, { "reallocs", reallocs }, { "maps", maps },
 	{ "heap_end", heap_end }, { "threads", threads }, { "crowd", crowd }, { "mixed", mixed }, { "corrupt", corrupt },
 	{ "child", child }, { "library", library }, { "paused", paused },
+	{ "touch", touch }, { "seccomp", seccomp },
 };
 
 int main(int argc, char **argv)

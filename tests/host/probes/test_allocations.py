@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +15,8 @@ from gprof_lite.probes.allocation_events import AllocationEvent, ChildForked, Pr
 from gprof_lite.probes.allocations import AllocationProbe
 from gprof_lite.probes.allocators import find_allocators
 from gprof_lite.probes.attach import kernel_uprobes
+from gprof_lite.probes.loader import LoaderChoice
+from gprof_lite.probes.return_probes import ReturnProbeRules
 from tests.probed_programs import (
     ALLOCATOR_SOURCE,
     BUILDS,
@@ -45,7 +45,7 @@ def any_build(request: pytest.FixtureRequest, builds: Callable[[str], Build]) ->
 
 @contextmanager
 def watched(program: ProbedProgram, tuning: ProbeTuning = EVERYTHING, **options: object) -> Iterator[AllocationProbe]:
-    with AllocationProbe((program.identity,), tuning, **options) as probe:  # type: ignore[arg-type]
+    with AllocationProbe((program.identity,), tuning, **{"fault_rate": None, **options}) as probe:  # type: ignore[arg-type]
         probe.attach()
         assert probe.targets[0].n_probes > 0, probe.targets[0].problems
         yield probe
@@ -71,6 +71,37 @@ def test_every_function_of_the_family_is_accounted_for_exactly(any_build: Build)
         snapshot = probe.snapshot()
         assert outstanding(snapshot.stacks) == truth
         assert nothing_lost(snapshot)
+
+
+@pytest.mark.parametrize("name", ["glibc", "musl"])
+def test_programs_that_bcc_compiled_see_the_same(builds: Callable[[str], Build], name: str) -> None:
+    # GIVEN the same sources, compiled on this host by bcc
+    with ProbedProgram(builds(name)) as program, watched(program, loader=LoaderChoice.BCC) as probe:
+        # WHEN a program takes, gives back, grows, fails, moves and maps
+        program.do("family", 100)
+        program.do("freed", 100)
+        program.do("grow", 20)
+        program.do("maps", 5)
+        truth = program.do("reallocs", 10)
+        # THEN it is accounted for as exactly, but for what a library took in between: bcc's stacks miss its caller
+        snapshot = probe.snapshot()
+        seen = outstanding(snapshot.stacks)
+        del truth["out_strdup"]
+        seen.pop("out_strdup", None)
+        assert {name: n_bytes for name, (_, n_bytes) in seen.items()} == {
+            name: n_bytes for name, (_, n_bytes) in truth.items()
+        }
+        assert nothing_lost(snapshot)
+
+
+def test_bcc_begins_anew_after_a_pause_too(builds: Callable[[str], Build]) -> None:
+    with ProbedProgram(builds("glibc")) as program, watched(program, loader=LoaderChoice.BCC) as probe:
+        program.do("paused", 10)
+        probe.pause()
+        program.do("paused", 10)
+        probe.resume()
+        program.do("paused", 7)
+        assert outstanding(probe.snapshot().stacks) == {"out_paused": (7, 280)}
 
 
 @pytest.mark.parametrize("name", ["glibc", "musl", "jemalloc"])
@@ -301,20 +332,29 @@ def test_after_a_pause_nothing_is_outstanding_that_may_be_free(builds: Callable[
     # GIVEN a program with outstanding blocks and mappings
     with ProbedProgram(builds("glibc")) as program, watched(program) as probe:
         program.do("paused", 10)
-        program.do("maps", 1)
         before = probe.snapshot()
         # WHEN the probes pause, it goes on, and they resume
         probe.pause()
         program.do("paused", 1_000)
         paused = probe.snapshot()
+        program.do("maps", 3)
         probe.resume()
-        program.do("paused", 7)
+        truth = program.do("paused", 7)
         after = probe.snapshot()
         # THEN in the pause nothing changed
         assert outstanding(paused.stacks) == outstanding(before.stacks)
         assert paused.hits == before.hits
         # AND after it only new blocks are outstanding, all in the first epochs, while what was allocated adds up
-        assert outstanding(after.stacks) == {"out_paused": (7, 280)}
+        blocks = [stack for stack in after.stacks if stack.kind is AllocationKind.MALLOC]
+        assert outstanding(blocks) == {"out_paused": (7, 280)}
+        # AND mappings were seen all the time
+        mappings = [stack for stack in after.stacks if stack.kind is AllocationKind.MMAP]
+        assert sum(stack.outstanding_bytes for stack in mappings) == sum(
+            truth[name][1] for name in ("out_mmap", "out_cut", "out_mremap")
+        )
+        assert sum(stack.epochs[0].outstanding_bytes for stack in mappings) == sum(
+            stack.outstanding_bytes for stack in mappings
+        )
         stack = next(s for s in after.stacks if "out_paused" in functions_of(s))
         assert (stack.n_allocated, stack.allocated_bytes) == (17, 680)
         assert stack.epochs[0].outstanding_bytes == 280
@@ -372,7 +412,7 @@ def test_a_target_that_vanishes_is_an_end_and_no_error(builds: Callable[[str], B
         with AllocationProbe((identity,), EVERYTHING) as probe:
             probe.attach()
             truth = program.do("paused", 5)
-            os.kill(program.pid, signal.SIGKILL)
+            program.kill()
             wait_until(lambda: not identity.is_alive())
             probe.rescan()
             # THEN it has ended, and what it had can be read
@@ -383,8 +423,6 @@ def test_a_target_that_vanishes_is_an_end_and_no_error(builds: Callable[[str], B
         with AllocationProbe((identity,), EVERYTHING) as probe:
             probe.attach()
             assert probe.targets[0].has_ended
-        with pytest.raises(AssertionError):
-            program.do("nothing", 0)
 
 
 PROBER = """
@@ -429,3 +467,64 @@ def n_breakpoints(pid: int) -> int:
                         memory.seek(start + at)
                         n += memory.read(1) == b"\xcc"
     return n
+
+
+def test_page_faults_say_who_touches_memory(builds: Callable[[str], Build]) -> None:
+    # GIVEN a program, with page faults watched
+    with ProbedProgram(builds("glibc")) as program, watched(program, fault_rate=1) as probe:
+        # WHEN it touches 2,000 new pages, and only reads 2,000 others
+        program.do("touch", 2_000)
+        # THEN the function that wrote has them, and the one that read has none
+        stacks = [stack for stack in probe.snapshot().stacks if stack.kind is AllocationKind.FAULT]
+        by_function = {functions_of(stack)[0]: stack.allocated_bytes for stack in stacks}
+        assert by_function["out_touched"] == pytest.approx(2_000 * 4096, rel=0.02)
+        assert "only_read" not in by_function
+        assert probe.hits().hits["fault"] >= 2_000
+        # AND their caller is known
+        stack = next(stack for stack in stacks if functions_of(stack)[0] == "out_touched")
+        assert "main" in functions_of(stack)
+
+
+def test_one_in_n_page_faults_stands_for_n(builds: Callable[[str], Build]) -> None:
+    with ProbedProgram(builds("glibc")) as program, watched(program, fault_rate=8) as probe:
+        program.do("touch", 8_000)
+        stacks = [stack for stack in probe.snapshot().stacks if functions_of(stack)[0] == "out_touched"]
+        n_bytes = sum(stack.allocated_bytes for stack in stacks)
+        assert n_bytes == pytest.approx(8_000 * 4096, rel=0.2)
+        assert n_bytes % (8 * 4096) == 0
+
+
+def test_without_any_probe_attached_nothing_is_seen(builds: Callable[[str], Build]) -> None:
+    # GIVEN probes that were attached and then taken away
+    with ProbedProgram(builds("glibc")) as program, watched(program, fault_rate=1) as probe:
+        probe.detach()
+        before = probe.hits()
+        # WHEN the program does all it can
+        for scenario in ("family", "maps", "touch"):
+            program.do(scenario, 100)
+        # THEN there is not one breakpoint in it, and not one hit
+        assert n_breakpoints(program.pid) == 0
+        assert probe.hits() == before
+
+
+def test_a_return_probe_that_would_do_harm_is_refused_in_words(builds: Callable[[str], Build]) -> None:
+    # GIVEN rules that forbid return probes under a shadow stack or seccomp, and a program under seccomp
+    rules = ReturnProbeRules(under_seccomp=False, on_shadow_stack=False)
+    with ProbedProgram(builds("glibc")) as program:
+        program.do("seccomp", 0)
+        with AllocationProbe((program.identity,), EVERYTHING, rules=rules) as probe:
+            # WHEN its allocations shall be followed
+            probe.attach()
+            # THEN nothing is attached, the words say why, and page faults are still seen
+            assert n_breakpoints(program.pid) == 0
+            assert "seccomp" in probe.targets[0].why_not
+            program.do("touch", 500)
+            assert any(stack.kind is AllocationKind.FAULT for stack in probe.snapshot().stacks)
+
+
+def test_a_program_under_seccomp_survives_where_the_kernel_can(builds: Callable[[str], Build]) -> None:
+    with ProbedProgram(builds("glibc")) as program:
+        program.do("seccomp", 0)
+        with watched(program) as probe:
+            truth = program.do("family", 50)
+            assert outstanding(probe.snapshot().stacks) == truth
