@@ -56,6 +56,8 @@ class Caller:
     """The machine code, in a page of its own: a file's, for some systems let no writable memory be executed."""
 
     def __init__(self) -> None:
+        if os.uname().machine != "x86_64":
+            raise SystemExit(f"there is no machine code for {os.uname().machine}")
         fd = os.memfd_create("gprof-lite-calibration", os.MFD_CLOEXEC)
         try:
             os.write(fd, CALL_EACH.ljust(len(CALL_EACH) + 16, b"\xcc") + CALL_PAIRS)

@@ -33,11 +33,12 @@ from gprof_lite.probes.calibration_child import CalibrationChild
 from gprof_lite.probes.entry_offset import ProbePoint
 from gprof_lite.probes.loader import open_object
 from gprof_lite.probes.object import BpfObject
-from gprof_lite.probes.program_costs import measure_pair
+from gprof_lite.probes.program_costs import PairCosts, measure_pair
 from gprof_lite.probes.return_probes import ReturnProbeRules
 from gprof_lite.stop import StopToken
 from gprof_lite.supervise.warden_client import Warden
 
+_OFTEN_CALLED: Final = frozenset({"malloc", "calloc", "realloc", "free"})
 _MASK: Final = (1 << 64) - 1
 _KEY: Final = struct.pack("<I", 0)
 # struct caller_range, struct place_calls of bpf/calibrate.h
@@ -66,7 +67,7 @@ def calibrate(
     try:
         with CalibrationChild.start(warden, stop) as child:
             result = _Trial(child, open_programs, untried).result()
-    except (ProbeError, PrerequisiteError, ChildError, TargetGone) as exc:
+    except (ProbeError, PrerequisiteError, ChildError, TargetGone, PermissionError) as exc:
         result = replace(untried, problem=f"probes could not be tried on a child of our own: {exc}")
     return replace(result, took_s=clock.monotonic_s() - began_s)
 
@@ -143,20 +144,18 @@ class _Trial:
         points = {check.symbol: check.point for check in checks}
         places = tuple(_Place(0, name, points.get(name, module.functions[name])) for name in ("malloc", "free"))
         entry_only = replace(self._untried, checks=checks).entry_only
-        pair = measure_pair(self._child, kernel, entry_only)
+        pair, untimed = self._pair(kernel, entry_only)
         with self._programs(kernel, module) as programs:
             costs, survived = self._measured(programs, kernel, (places[0], places[1]))
-        program_ns = max(pair.passed_ns - costs.session_ns - costs.free_ns, 0.0) / 2
+        trial = self._untried if pair is None else _with_program_costs(self._untried, costs, pair)
         return replace(
-            self._untried,
+            trial,
             kernel=kernel,
-            program_ns=program_ns,
-            sample_ns=max(pair.followed_ns - pair.passed_ns - costs.return_ns - program_ns, 0.0),
             rules=ReturnProbeRules.of_kernel(os.uname().release, survived_seccomp=survived),
             checks=checks,
             costs=costs,
             measured=True,
-            problem=_complaint(checks, kernel, self._untried.kernel),
+            problem=_complaint(checks, kernel, self._untried.kernel) or untimed,
         )
 
     @contextmanager
@@ -164,13 +163,22 @@ class _Trial:
         with self._open() as bpf:
             yield _Programs(bpf, kernel, self._child, module)
 
+    def _pair(self, kernel: KernelUprobes, entry_only: frozenset[str]) -> tuple[PairCosts | None, str]:
+        """What the real probes cost, or why that is not known."""
+        if kernel.multi_type is None:
+            return None, ""  # by perf events they would take three seconds to be taken away again
+        try:
+            return measure_pair(self._child, kernel, entry_only), ""
+        except (ProbeError, PrerequisiteError) as exc:
+            return None, f"the allocation probes could not be timed on a child of our own: {exc}"
+
     def _verified(self, module: AllocatorModule) -> tuple[KernelUprobes, tuple[FunctionCheck, ...]]:
         """The first way of attaching that sees calls at all, and what it sees."""
         kernel = self._untried.kernel
-        checks = self._check(kernel, module, module.functions)
+        checks = self._check(kernel, module, _tried(kernel, module))
         if kernel.multi_type is not None and not any(check.n_hits for check in checks):
             kernel = kernel.without_multi()
-            checks = self._check(kernel, module, module.functions)
+            checks = self._check(kernel, module, _tried(kernel, module))
         wrong = {
             check.symbol: check.point.at_entry() for check in checks if not check.is_right and check.point.distance
         }
@@ -225,6 +233,20 @@ class _Trial:
             return_ns = max(extra_ns() - (emulated_ns if malloc.point.emulated else stepped_ns), 0.0)
             survived = self._child.survives_seccomp()
         return HitCosts(emulated_ns, stepped_ns, session_ns, return_ns, free_ns), survived
+
+
+def _tried(kernel: KernelUprobes, module: AllocatorModule) -> Mapping[str, ProbePoint]:
+    """Which functions to try: all, but few by perf events, of which each takes 110 ms to be taken away."""
+    if kernel.multi_type is not None:
+        return module.functions
+    return {symbol: point for symbol, point in module.functions.items() if symbol in _OFTEN_CALLED}
+
+
+def _with_program_costs(trial: Calibration, costs: HitCosts, pair: PairCosts) -> Calibration:
+    """What is left of the real probes' costs when those of the traps are taken off."""
+    program_ns = max(pair.passed_ns - costs.session_ns - costs.free_ns, 0.0) / 2
+    sample_ns = max(pair.followed_ns - pair.passed_ns - costs.return_ns - program_ns, 0.0)
+    return replace(trial, program_ns=program_ns, sample_ns=sample_ns)
 
 
 def _at_entry(place: _Place) -> _Place:
