@@ -32,7 +32,7 @@ T = TypeVar("T")
 # Options dataclass -> its filled instance, as ``gprof_lite.cli.options`` makes it.
 OptionValues = Mapping[type, Any]
 _METADATA_KEY: Final = "gprof_lite.setting"
-_UNIT_SUFFIX: Final = re.compile(r"_(s|ms|hz|bytes|pages)$")
+_UNIT_SUFFIX: Final = re.compile(r"_(s|ms|hz|bytes|pages|percent)$")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import pytest
 # Fixtures for tests of any directory.
 from tests.burning_targets import burn_program, burn_python, start_target  # noqa: F401
 from tests.containers import run_container  # noqa: F401
+from tests.leak_targets import start_leak  # noqa: F401
 from tests.running_agent import start_agent  # noqa: F401
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")

@@ -97,6 +97,7 @@ def start_agent(tmp_path: Path) -> Iterator[Callable[..., RunningAgent]]:
             *("run", "--server", f"http://127.0.0.1:{port}", "--window", "2s"),
             *("--data", str(tmp_path / "data"), "--spool-directory", str(tmp_path / "spool")),
             *("--lock-file", str(tmp_path / "lock"), "--scratch-directory", str(tmp_path / "scratch")),
+            *("--metrics-listen", "127.0.0.1:0"),
             *arguments,
         )
         process = subprocess.Popen(

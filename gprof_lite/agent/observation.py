@@ -43,6 +43,7 @@ class Observation:
 
     session: WindowSession
     warden: Warden
+    work: WorkDirectory
     host: str
 
 
@@ -82,4 +83,4 @@ def open_observation(
         )
         profilers = [parts.enter_context(entry.make(context)) for entry in CATALOG]
         session = WindowSession(profilers, ServiceDirectory(), host, clock, stop, on_tick)
-        yield Observation(session, warden, host)
+        yield Observation(session, warden, work, host)

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gprof_lite import __version__
-from gprof_lite.cli import doctor, record, run, server
+from gprof_lite.agent.otlp_transport import TOKEN_VARIABLE as OTLP_TOKEN_VARIABLE
+from gprof_lite.cli import doctor, leaks, record, run, server
 from gprof_lite.cli.command import Command
 from gprof_lite.cli.log import configure_logging
 from gprof_lite.cli.options import EXIT_WRONG_USE, OptionParser, process_environment
@@ -21,15 +22,15 @@ from gprof_lite.errors import ConfigError, GprofLiteError
 from gprof_lite.stop import StopRequested
 from gprof_lite.supervise.strays import VARIABLE as SUPERVISED_BY
 
-COMMANDS: Final[tuple[Command, ...]] = (record.COMMAND, run.COMMAND, server.COMMAND, doctor.COMMAND)
-OTHER_VARIABLES: Final = frozenset({TOKEN_VARIABLE, SUPERVISED_BY})
+COMMANDS: Final[tuple[Command, ...]] = (record.COMMAND, leaks.COMMAND, run.COMMAND, server.COMMAND, doctor.COMMAND)
+OTHER_VARIABLES: Final = frozenset({TOKEN_VARIABLE, OTLP_TOKEN_VARIABLE, SUPERVISED_BY})
 EXIT_CANNOT_RUN: Final = 3
 EXIT_INTERRUPTED: Final = 130
 
 USAGE: Final = """\
 usage: gprof-lite COMMAND [options]
 
-Where does the CPU time of this host go? Of every process, without changing any of them.
+Where does the CPU time of this host go, and who leaks memory? Of every process, without changing any of them.
 
 {commands}
 

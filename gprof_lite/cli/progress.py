@@ -28,14 +28,18 @@ class ProgressLine:
             self._shown_kind = kind
             self._write(text + "\n")
 
+    def clear(self) -> None:
+        """Make room on a terminal for what is printed next."""
+        if self._is_terminal:
+            self._write("\r\x1b[K")
+
     def __enter__(self) -> ProgressLine:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._is_terminal:
-            self._write("\r\x1b[K")
+        self.clear()
 
     def _write(self, text: str) -> None:
         try:

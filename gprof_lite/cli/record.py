@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Final
 
+from gprof_lite.agent.investigation import InvestigationResult
 from gprof_lite.agent.observation import ObservationOptions
 from gprof_lite.agent.recording import Recording, RecordOptions, record
 from gprof_lite.agent.signals import stop_on_signals
 from gprof_lite.agent.summary import summarize
 from gprof_lite.cli.command import Command
+from gprof_lite.cli.finding_report import verdict_sentence
 from gprof_lite.cli.log import LogOptions
 from gprof_lite.cli.progress import ProgressLine
 from gprof_lite.cli.report import format_report
 from gprof_lite.clock import SystemClock
 from gprof_lite.config import OptionValues, options_of
+from gprof_lite.leaks.options import LeakOptions
 from gprof_lite.model.coverage import SourceState
 from gprof_lite.profilers.catalog import CATALOG
 from gprof_lite.profilers.contract import SamplingOptions
 from gprof_lite.stop import StopToken
+from gprof_lite.symbols.options import SymbolOptions
 
 EXAMPLES: Final = """\
 examples:
   sudo gprof-lite record                       ten seconds of the whole host
   sudo gprof-lite record -d 30 -F 199 -o out   30 s at 199 samples per second and CPU, into out/
   gprof-lite record --pid 4711 --pid 4712      two processes (your own need no root)
+  sudo gprof-lite record --memory --pid 4711   what it allocates and does not free, beside its CPU time
 
 writes flamegraph.html (open it in a browser), cpu.collapsed, cpu.pb.gz (pprof) and summary.json.
 """
@@ -52,7 +58,16 @@ def run(options: OptionValues) -> int:
         print(json.dumps(document, indent=2))
     else:
         print(format_report(document, recording.directory))
+        if recording.memory is not None:
+            print(_memory_report(recording.memory, recording.directory))
     return EXIT_NOTHING_SEEN if _complain_of_nothing(recording) else 0
+
+
+def _memory_report(memory: InvestigationResult, directory: Path) -> str:
+    sentences = [f"  {verdict_sentence(finding)}" for finding in memory.findings]
+    names = sorted({profile.sample_type.value for profile in memory.profiles})
+    files = ", ".join(f"{name}.html" for name in names) or "no memory was seen"
+    return "\n".join(["memory", *sentences, f"files: {directory}/findings.json, {files} (.collapsed, .pb.gz)"])
 
 
 def _what(pids: tuple[int, ...]) -> str:
@@ -81,6 +96,8 @@ COMMAND: Final = Command(
         RecordOptions,
         SamplingOptions,
         *(entry.options_class for entry in CATALOG),
+        LeakOptions,
+        SymbolOptions,
         ObservationOptions,
         LogOptions,
     ),

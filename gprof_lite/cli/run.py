@@ -15,16 +15,20 @@ from gprof_lite.agent.agent import Agent, AgentOptions, WindowSummary
 from gprof_lite.agent.observation import ObservationOptions
 from gprof_lite.agent.signals import stop_on_signals
 from gprof_lite.cli.command import Command
+from gprof_lite.cli.finding_report import verdict_sentence
 from gprof_lite.cli.log import LogOptions, configure_logging
 from gprof_lite.cli.status import format_status
 from gprof_lite.clock import SystemClock
 from gprof_lite.config import OptionValues, options_of, path, setting, yes_or_no
 from gprof_lite.delivery.delivery import DeliveryOptions
 from gprof_lite.errors import PrerequisiteError
+from gprof_lite.leaks.options import LeakOptions
 from gprof_lite.profilers.catalog import CATALOG
 from gprof_lite.profilers.contract import SamplingOptions
 from gprof_lite.server.options import ServerOptions
 from gprof_lite.stop import StopToken
+from gprof_lite.symbols.options import SymbolOptions
+from gprof_lite.telemetry.options import TelemetryOptions
 
 EXAMPLES: Final = """\
 examples:
@@ -75,6 +79,8 @@ def _print_url(url: str) -> None:
 
 def _print_status(summary: WindowSummary) -> None:
     print(format_status(summary), flush=True)
+    for finding in summary.findings:
+        print(f"  {verdict_sentence(finding)}", flush=True)
 
 
 @contextmanager
@@ -104,6 +110,9 @@ COMMAND: Final = Command(
         SamplingOptions,
         *(entry.options_class for entry in CATALOG),
         DeliveryOptions,
+        LeakOptions,
+        SymbolOptions,
+        TelemetryOptions,
         ObservationOptions,
         ServerOptions,
         LogOptions,

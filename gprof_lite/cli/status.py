@@ -8,7 +8,7 @@ from typing import Final
 
 from gprof_lite.agent.agent import WindowSummary
 from gprof_lite.model.coverage import SourceCoverage, SourceState
-from gprof_lite.model.profile import SERVICE
+from gprof_lite.model.profile import SERVICE, SampleType
 
 N_TOP_SERVICES: Final = 3
 MAX_DETAIL: Final = 120
@@ -33,7 +33,11 @@ def format_status(summary: WindowSummary) -> str:
 
 
 def _busy(summary: WindowSummary) -> str:
-    by_service = {profile.labels[SERVICE]: profile.total for profile in summary.sealed.profiles}
+    by_service = {
+        profile.labels[SERVICE]: profile.total
+        for profile in summary.sealed.profiles
+        if profile.sample_type is SampleType.CPU
+    }
     total_ns = sum(by_service.values())
     if not total_ns:
         return "nothing ran"

@@ -1,0 +1,333 @@
+"""LeakHunter: the agent's second main job, on a thread of its own beside the profiling of CPU.
+
+Every check interval it reads the memory of all processes; who grows beyond chance becomes a suspect, and the worst
+suspect's allocations are followed for a while. OOM kills are told as the kernel makes them. What comes of all this is
+events, metrics, findings, and profiles that the agent delivers with its windows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final
+
+from gprof_lite.agent.hunt import Hunt
+from gprof_lite.agent.investigation import InvestigationResult
+from gprof_lite.agent.leak_events import allocation_event, finding_event, growth_event, oom_event
+from gprof_lite.clock import Clock, Deadline
+from gprof_lite.errors import ConfigError, GprofLiteError, PrerequisiteError, ProbeError, TargetGone
+from gprof_lite.host.identity import ProcessIdentity
+from gprof_lite.leaks.options import GROWTH_DETECTION, LeakOptions
+from gprof_lite.model.allocation import AllocationKind
+from gprof_lite.model.coverage import SourceCoverage, SourceState
+from gprof_lite.model.finding import Finding, Verdict
+from gprof_lite.model.profile import Profile
+from gprof_lite.probes.allocation_events import AllocationEvent
+from gprof_lite.probes.oom import OomKill, OomProbe, open_oom_probe
+from gprof_lite.stop import StopToken
+from gprof_lite.telemetry.events import EventProcess
+from gprof_lite.telemetry.telemetry import TargetMemory, Telemetry
+
+logger = logging.getLogger(__name__)
+
+SOURCE: Final = "leaks"
+POLL_EVERY_S: Final = 1.0
+# A suspect that was looked at is left alone for this long, unless nobody else is one.
+LEAVE_ALONE_S: Final = 3600.0
+# Growth of this many times the threshold between two checks is an alarm, not a notice.
+ALARM_FACTOR: Final = 16
+MAX_FINDINGS: Final = 256
+JOIN_WITHIN_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class HunterHarvest:
+    """What came since the last time it was asked for."""
+
+    profiles: tuple[Profile, ...]
+    findings: tuple[Finding, ...]
+    coverage: SourceCoverage
+
+
+class LeakHunter:
+    """A context manager that owns the thread. ``hunt`` is used by that thread alone while it is entered.
+
+    Args:
+        open_oom: opens the watch of OOM kills.
+    """
+
+    def __init__(
+        self,
+        hunt: Hunt,
+        options: LeakOptions,
+        telemetry: Telemetry,
+        clock: Clock,
+        open_oom: Callable[[], OomProbe] = open_oom_probe,
+    ) -> None:
+        self._hunt = hunt
+        self._options = options
+        self._telemetry = telemetry
+        self._clock = clock
+        self._open_oom = open_oom
+        self._oom: OomProbe | None = None
+        self._stop = StopToken()
+        self._thread = threading.Thread(target=self._run, name="leak-hunter", daemon=True)
+        self._lock = threading.Lock()  # guards what harvest() takes
+        self._profiles: deque[Profile] = deque(maxlen=10_000)
+        self._findings: deque[Finding] = deque(maxlen=MAX_FINDINGS)
+        self._failures: deque[str] = deque(maxlen=3)
+        self._why_no_oom = ""
+        self._latest: dict[ProcessIdentity, Finding] = {}
+        self._looked_at_s: dict[ProcessIdentity, float] = {}
+        self._next_check_s = clock.monotonic_s()
+        self._what = ""
+        self._n_checks = 0
+
+    def __enter__(self) -> LeakHunter:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.finish()
+        self._stop.close()
+
+    def finish(self) -> None:
+        """End the thread; what it was about is judged as far as it came and can be harvested."""
+        self._stop.set()
+        self._thread.join(JOIN_WITHIN_S)
+        if self._thread.is_alive():
+            logger.error("leak hunter does not end", extra={"doing": self._what})
+
+    def harvest(self) -> HunterHarvest:
+        """Take what is there. Called by the agent at the end of each window."""
+        with self._lock:
+            profiles, findings = tuple(self._profiles), tuple(self._findings)
+            failures, n_checks = tuple(self._failures), self._n_checks
+            self._profiles.clear()
+            self._findings.clear()
+            self._failures.clear()
+            self._n_checks = 0
+        words = [self._what, *failures, self._why_no_oom]
+        state = SourceState.DEGRADED if failures or self._why_no_oom else SourceState.OK
+        detail = "; ".join(word for word in words if word)
+        return HunterHarvest(profiles, findings, SourceCoverage(SOURCE, state, detail=detail, n_samples=n_checks))
+
+    # --- the thread -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        with self._opened_oom():
+            if self._options.mode != GROWTH_DETECTION:
+                self._guard(self._follow_configured_target)
+            while not self._stop.wait(Deadline.after(POLL_EVERY_S, self._clock)):
+                self._guard(self._turn)
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except (GprofLiteError, OSError) as exc:
+            self._note_failure("leak hunter failed", str(exc))
+        except Exception as exc:
+            # The top of this thread's loop: a fault costs this check, is counted, and the next check goes on.
+            logger.exception("leak hunter failed")
+            self._note_failure("internal error", f"{type(exc).__name__}: {exc}")
+
+    def _note_failure(self, what: str, why: str) -> None:
+        logger.warning("a check of the leak hunter was lost", extra={"what": what, "why": why})
+        self._telemetry.report_error(SOURCE)
+        with self._lock:
+            self._failures.append(f"{what}: {why}")
+
+    def _opened_oom(self) -> OomProbe | _NoWatch:
+        try:
+            self._oom = self._open_oom()
+        except (ProbeError, PrerequisiteError) as exc:
+            self._why_no_oom = f"OOM kills are not seen: {exc}"
+            return _NoWatch()
+        return self._oom
+
+    def _turn(self) -> None:
+        """What is due once a second."""
+        self._read_oom_kills()
+        now_s = self._clock.monotonic_s()
+        if now_s < self._next_check_s:
+            return
+        self._check(now_s)
+        self._follow_worst_suspect(now_s)
+
+    # --- growth -----------------------------------------------------------------------------------------------------
+
+    def _check(self, now_s: float) -> None:
+        """One reading of all processes."""
+        self._next_check_s = now_s + self._options.rss_check_interval_s
+        growth = self._hunt.growth
+        growth.read()
+        with self._lock:
+            self._n_checks += 1
+        for identity, grown_bytes in growth.steps():
+            self._tell_growth(identity, grown_bytes)
+        took_s = self._clock.monotonic_s() - now_s
+        self._telemetry.report_round(took_s)
+        self._telemetry.report_processes(growth.latest)
+        self._tell_symbolizer()
+        host_s = self._options.rss_check_interval_s * self._hunt.n_cpus
+        self._telemetry.report_overhead(GROWTH_DETECTION, 100 * took_s / host_s)
+
+    def _tell_symbolizer(self) -> None:
+        statistics = dataclasses.asdict(self._hunt.parts.symbolizer.statistics())
+        numbers = {name: float(value) for name, value in statistics.items() if isinstance(value, int)}
+        # One symbolizer, one table in it: the whole agent asks this one.
+        self._telemetry.report_symbolizer(1, numbers)
+
+    def _tell_growth(self, identity: ProcessIdentity, grown_bytes: int) -> None:
+        memory = self._hunt.growth.memory_of(identity)
+        if memory is None:
+            return
+        is_alarm = grown_bytes >= ALARM_FACTOR * self._hunt.thresholds.check_growth_bytes
+        severity = "high" if is_alarm else "low"
+        self._telemetry.report_growth(memory, severity)
+        now_ns = self._clock.utc_ns()
+        self._telemetry.emit(growth_event(memory, grown_bytes, severity, now_ns, self._container_of(identity)))
+
+    def _container_of(self, identity: ProcessIdentity) -> str | None:
+        try:
+            container = self._hunt.parts.containers.container_of(identity.pid)
+        except (TargetGone, PermissionError):
+            return None
+        return container.title if container is not None else None
+
+    # --- a closer look ------------------------------------------------------------------------------------------------
+
+    def _follow_configured_target(self) -> None:
+        try:
+            identities = self._hunt.targets_of(self._options)
+        except (ConfigError, TargetGone) as exc:
+            self._note_failure("the configured target cannot be followed", str(exc))
+            return
+        self._follow(identities)
+
+    def _follow_worst_suspect(self, now_s: float) -> None:
+        if not self._options.auto_target or self._options.mode != GROWTH_DETECTION:
+            return
+        for suspect in self._hunt.growth.suspects():
+            if now_s - self._looked_at_s.get(suspect.key, -LEAVE_ALONE_S) >= LEAVE_ALONE_S:
+                self._looked_at_s = {
+                    identity: at_s for identity, at_s in self._looked_at_s.items() if now_s - at_s < LEAVE_ALONE_S
+                }
+                self._looked_at_s[suspect.key] = now_s
+                self._follow((suspect.key,))
+                return
+
+    def _follow(self, identities: Sequence[ProcessIdentity]) -> None:
+        if not identities:
+            return
+        duration_s = self._options.target_duration_s
+        self._what = f"following the allocations of process {', '.join(str(each.pid) for each in identities)}"
+        logger.info("investigation begins", extra={"pids": [each.pid for each in identities], "duration_s": duration_s})
+        try:
+            result = self._hunt.investigate(
+                identities, duration_s, self._stop, on_tick=self._tick, on_event=self._tell_event
+            )
+        finally:
+            self._what = ""
+            self._telemetry.report_targets(())
+        self._take(result)
+
+    def _tick(self, elapsed_s: float) -> None:
+        """Within an investigation the rest of the work goes on."""
+        self._read_oom_kills()
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._next_check_s:
+            self._check(now_s)
+
+    def _tell_event(self, event: AllocationEvent) -> None:
+        memory = self._hunt.growth.memory_of_pid(event.pid)
+        process = EventProcess(event.pid, memory.start_time_ticks if memory else 0, memory.comm if memory else "")
+        self._telemetry.emit(allocation_event(event, process, self._clock.utc_ns(), None))
+
+    def _take(self, result: InvestigationResult) -> None:
+        for finding in result.findings:
+            identity = ProcessIdentity(finding.pid, finding.start_time_ticks)
+            self._latest[identity] = finding
+            while len(self._latest) > MAX_FINDINGS:
+                del self._latest[next(iter(self._latest))]
+            log = logger.warning if finding.verdict is Verdict.LEAK else logger.info
+            log("process judged", extra=_fields(finding))
+            self._telemetry.emit(finding_event(finding, self._clock.utc_ns()))
+        self._telemetry.report_targets(_targets(result))
+        for source in result.coverage.sources:
+            self._telemetry.report_losses(source.source, source.losses)
+        if result.findings:
+            self._telemetry.report_overhead("targeted", result.findings[0].overhead_percent)
+        with self._lock:
+            self._profiles.extend(result.profiles)
+            self._findings.extend(result.findings)
+
+    # --- OOM kills ----------------------------------------------------------------------------------------------------
+
+    def _read_oom_kills(self) -> None:
+        if self._oom is None:
+            return
+        for kill in self._oom.poll():
+            self._tell_oom(kill)
+
+    def _tell_oom(self, kill: OomKill) -> None:
+        identity = ProcessIdentity(kill.pid, kill.start_time_ticks or 0)
+        finding = self._latest.get(identity)
+        last = self._hunt.growth.last_minutes(identity)
+        container = finding.container if finding is not None else self._container_of(identity)
+        # The kernel tells how long ago it was by its monotonic clock, which Python's is too.
+        age_ns = max(0, round(self._clock.monotonic_s() * 1e9) - kill.time_ns)
+        event = oom_event(kill, identity, last, finding, container, self._clock.utc_ns() - age_ns)
+        logger.warning("the kernel killed a process for want of memory", extra={"pid": kill.pid, "comm": kill.comm})
+        self._telemetry.emit(event)
+
+
+class _NoWatch:
+    """In the place of an OOM watch that could not be opened."""
+
+    def __enter__(self) -> _NoWatch:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def _fields(finding: Finding) -> dict[str, object]:
+    """Never the command line: it may hold secrets."""
+    return {
+        "pid": finding.pid,
+        "comm": finding.comm,
+        "verdict": finding.verdict.value,
+        "probability": round(finding.probability, 3),
+        "growth_bytes_per_s": round(finding.growth_bytes_per_s),
+        "unfreed_bytes": finding.unfreed_bytes,
+    }
+
+
+def _targets(result: InvestigationResult) -> list[TargetMemory]:
+    """What the metrics say of each target."""
+    blocks = [stack for stack in result.stacks if stack.kind is not AllocationKind.FAULT]
+    targets = []
+    for finding in result.findings:
+        own = [stack for stack in blocks if stack.pid == finding.pid]
+        n_allocated = sum(stack.n_allocated for stack in own)
+        targets.append(
+            TargetMemory(
+                pid=finding.pid,
+                start_time_ticks=finding.start_time_ticks,
+                comm=finding.comm,
+                container_id=finding.container or "",
+                n_allocated=n_allocated,
+                n_freed=n_allocated - sum(stack.n_outstanding for stack in own),
+                unfreed_bytes=finding.unfreed_bytes,
+                largest_bytes=max((stack.largest_bytes for stack in own), default=0),
+            )
+        )
+    return targets

@@ -1,0 +1,209 @@
+"""``gprof-lite leaks`` as its user calls it, on real programs that leak and on one that does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.containers import RunContainer
+from tests.leak_targets import StartLeak
+from tests.running_agent import ENVIRONMENT, ROOT, command, run_command
+
+DEBUG = ("--leak-mode", "debug")  # not subject to the budget: what is tested here does not depend on the load
+
+
+def leaks(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    scratch = ("--scratch-directory", str(directory / "scratch"))
+    return run_command("leaks", *arguments, *scratch, directory=directory)
+
+
+def findings(*arguments: str, directory: Path) -> list[dict[str, Any]]:
+    ended = leaks(*arguments, "--json", directory=directory)
+    assert ended.returncode == 0, ended.stderr
+    document = json.loads(ended.stdout)
+    assert document["coverage"]
+    found: list[dict[str, Any]] = document["findings"]
+    return found
+
+
+def test_a_leak_is_found_with_the_line_it_comes_from(start_leak: StartLeak, tmp_path: Path) -> None:
+    target = start_leak("malloc", "1MB/s")
+
+    (finding,) = findings("--pid", str(target.pid), "-d", "12s", *DEBUG, directory=tmp_path)
+
+    assert finding["verdict"] == "leak", finding["evidence"]
+    assert finding["pid"] == target.pid
+    assert finding["allocator"] == "glibc"
+    assert finding["growth_bytes_per_s"] == pytest.approx(1e6, rel=0.3)
+    top = finding["stacks"][0]
+    assert top["leaking"]
+    assert any(frame.startswith("site_malloc (heap.c:") for frame in top["frames"]), top
+    assert finding["forecast"]["limit_bytes"] > 0
+    assert finding["minimum_detectable_bytes_per_s"] < 100_000
+    assert finding["overhead_percent"] > 0
+
+
+def test_a_healthy_program_is_not_accused(start_leak: StartLeak, tmp_path: Path) -> None:
+    target = start_leak("pool")
+
+    ended = leaks("--pid", str(target.pid), "-d", "12s", "--exit-code", directory=tmp_path)
+
+    assert ended.returncode == 0, ended.stdout
+    assert "does not leak" in ended.stdout or "grew at its start" in ended.stdout, ended.stdout
+
+
+def test_the_screen_tells_a_person_all_of_it(start_leak: StartLeak, tmp_path: Path) -> None:
+    target = start_leak("malloc", "1MB/s")
+
+    ended = leaks("--pid", str(target.pid), "-d", "12s", "--exit-code", *DEBUG, directory=tmp_path)
+
+    assert ended.returncode == 1, ended.stdout
+    text = ended.stdout
+    for needle in ("leaks memory;", "because", "site_malloc (heap.c:", "<- LEAK", "% of this host's CPU"):
+        assert needle in text, text
+    assert "every allocation of process" in ended.stderr
+
+
+def test_two_processes_are_judged_side_by_side(start_leak: StartLeak, tmp_path: Path) -> None:
+    leaking, healthy = start_leak("malloc", "1MB/s"), start_leak("pool")
+
+    found = findings("--pid", str(leaking.pid), "--pid", str(healthy.pid), "-d", "12s", *DEBUG, directory=tmp_path)
+
+    verdicts = {finding["pid"]: finding["verdict"] for finding in found}
+    assert verdicts[leaking.pid] == "leak"
+    assert verdicts[healthy.pid] != "leak"
+
+
+def test_the_table_shows_who_grows_first(start_leak: StartLeak, tmp_path: Path) -> None:
+    target = start_leak("malloc", "10MB/s")
+
+    ended = leaks("-d", "5s", directory=tmp_path)
+    as_json = leaks("-d", "5s", "--json", directory=tmp_path)
+
+    assert ended.returncode == 0, ended.stderr
+    rows = ended.stdout.splitlines()
+    assert rows[0].split()[:2] == ["PID", "NAME"]
+    assert any(row.split()[0] == str(target.pid) and "grows steadily" in row for row in rows[1:6]), ended.stdout
+    of_target = [row for row in json.loads(as_json.stdout)["rows"] if row["pid"] == target.pid]
+    assert of_target[0]["growth_bytes_per_s"] == pytest.approx(1e7, rel=0.3)
+    assert of_target[0]["oom_in_s"] > 0
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_a_container_is_named_and_its_limit_is_the_forecast(
+    runtime: str, run_container: RunContainer, tmp_path: Path
+) -> None:
+    script = "sleep 60"
+    container = run_container(runtime, ("/bin/busybox", "sh", "-c", script), memory_limit=256 << 20)
+
+    found = findings("--container", container.id, "-d", "5s", directory=tmp_path)
+
+    assert {finding["container"] for finding in found} == {container.id}
+    assert container.pid in {finding["pid"] for finding in found}
+
+
+def test_watch_refreshes_until_it_is_told_to_end(tmp_path: Path) -> None:
+    argv = command("leaks", "--watch", "--scratch-directory", str(tmp_path / "scratch"))
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
+    ) as process:
+        assert process.stdout is not None
+        n_tables = 0
+        while n_tables < 2:
+            n_tables += "VERDICT" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        pytest.param(["--pid", "4194304"], 3, "there is no such process", id="no such process"),
+        pytest.param(["--pid", "1", "--container", "x"], 2, "one way to name the target", id="two targets"),
+        pytest.param(["--container", "no-such-one"], 2, "a container that runs here", id="no such container"),
+        pytest.param(["--cgroup", "/no/such"], 2, "a cgroup with processes in it", id="no such cgroup"),
+        pytest.param(["--watch", "--pid", "1"], 2, "no target", id="watch a target"),
+        pytest.param(["--leak-mode", "targeted"], 2, "target_pid", id="targeted without target"),
+    ],
+)
+def test_wrong_use_is_refused_in_words(arguments: list[str], code: int, words: str, tmp_path: Path) -> None:
+    ended = leaks(*arguments, directory=tmp_path)
+
+    assert ended.returncode == code, ended.stderr
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_target_that_ends_in_mid_window_is_still_judged(start_leak: StartLeak, tmp_path: Path) -> None:
+    target = start_leak("malloc", "1MB/s")
+    process = subprocess.Popen(
+        command("leaks", "--pid", str(target.pid), "-d", "60s", "--json", *DEBUG, "--scratch-directory", str(tmp_path)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)},
+    )
+    time.sleep(8)
+    target.kill()
+    target.wait()
+
+    output, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 0, errors
+    (finding,) = json.loads(output)["findings"]
+    assert any("ended while it was watched" in sentence for sentence in finding["evidence"]), finding["evidence"]
+    assert any(frame.startswith("site_malloc") for frame in finding["stacks"][0]["frames"])
+
+
+def test_a_killed_investigator_leaves_the_target_unharmed(start_leak: StartLeak, tmp_path: Path) -> None:
+    target = start_leak("malloc", "1MB/s")
+    process = subprocess.Popen(
+        command("leaks", "--pid", str(target.pid), "-d", "60s", *DEBUG, "--scratch-directory", str(tmp_path / "s")),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)},
+    )
+    time.sleep(5)
+    process.kill()
+    process.wait()
+
+    time.sleep(1)
+    assert target.poll() is None
+    assert "uprobe" not in _uprobes_of(target.pid)
+
+
+def _uprobes_of(pid: int) -> str:
+    """A process with breakpoints has a mapping for the code of their first instructions only while they are used; what
+    is asked for here is whether anybody still holds a link to one of its files."""
+    links = subprocess.run(["bpftool", "link"], capture_output=True, text=True, check=True).stdout
+    return "\n".join(line for line in links.splitlines() if f"pid {pid}" in line)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: run `sudo make test`")
+def test_without_the_right_to_probe_growth_is_still_judged(
+    start_leak: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    target = start_leak("malloc", "1MB/s")
+    argv = command("leaks", "--pid", str(target.pid), "-d", "12s", "--json", "--scratch-directory", str(tmp_path / "s"))
+    drop = ["setpriv", "--bounding-set", "-bpf,-sys_admin,-perfmon", "--inh-caps", "-bpf,-sys_admin,-perfmon", *argv]
+    ended = subprocess.run(
+        drop, capture_output=True, text=True, timeout=90, check=False, env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    document = json.loads(ended.stdout)
+    (source,) = document["coverage"].values()
+    assert source["state"] == "failed"
+    assert "CAP_BPF" in source["detail"] or "permission" in source["detail"].lower(), source
+    (finding,) = document["findings"]
+    assert finding["growth_bytes_per_s"] == pytest.approx(1e6, rel=0.3)
