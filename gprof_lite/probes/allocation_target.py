@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 from gprof_lite.errors import FormatError, ProbeError, TargetGone
 from gprof_lite.host.identity import ProcessIdentity
+from gprof_lite.host.maps import parse_maps
 from gprof_lite.probes.allocation_functions import FunctionKind, function_kind
 from gprof_lite.probes.allocation_layout import cookie
 from gprof_lite.probes.allocators import AllocatorMap, AllocatorModule, FileKey, find_allocators
 from gprof_lite.probes.attach import KernelUprobes, ProbeKind, UprobeLink, UprobeSite, attach_uprobes
-from gprof_lite.probes.code_mappings import parse_code_mappings
 from gprof_lite.probes.code_ranges import CodeFlags, code_ranges, examine_code, pack_code_table
 from gprof_lite.probes.mapped_regions import MappedRegions
 from gprof_lite.probes.return_probes import ReturnProbeRules
@@ -114,7 +114,7 @@ class AllocationTarget:
             raise TargetGone(self.pid)
         if seen is self._allocators:
             return
-        mappings = parse_code_mappings(seen.code_lines)
+        mappings = parse_maps(seen.code_lines)
         self._flags = examine_code(self.pid, mappings, _is_static(seen), self._flags)
         put_code(self.pid, pack_code_table(code_ranges(seen, self._flags)))
         self._allocators = seen

@@ -7,7 +7,8 @@ maps memory for itself (allocator, C library, dynamic loader), and whether it is
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import Final
 
 from gprof_lite.errors import FormatError
 from gprof_lite.host.identity import PROC
+from gprof_lite.host.maps import Mapping, open_mapped_file, parse_maps
 from gprof_lite.probes.allocation_layout import CODE_RANGES, CODE_TABLE
 from gprof_lite.probes.allocators import AddressRange, AllocatorMap, FileKey
-from gprof_lite.probes.code_mappings import CodeMapping, open_mapped_file, parse_code_mappings
 
 # bpf/stack.h: in the low bits of a range's end.
 FRAME_POINTERS: Final = 1
@@ -58,7 +59,7 @@ class CodeFlags:
 
 
 def examine_code(
-    pid: int, mappings: Sequence[CodeMapping], static: bool, known: Mapping[FileKey, CodeFlags], proc: Path = PROC
+    pid: int, mappings: Sequence[Mapping], static: bool, known: Dictionary[FileKey, CodeFlags], proc: Path = PROC
 ) -> dict[FileKey, CodeFlags]:
     """Look into the files behind code mappings, once per file. What cannot be read has no frame pointers.
 
@@ -75,7 +76,7 @@ def examine_code(
     return found
 
 
-def _examine(pid: int, mapping: CodeMapping, static: bool, proc: Path) -> tuple[AddressRange, ...]:
+def _examine(pid: int, mapping: Mapping, static: bool, proc: Path) -> tuple[AddressRange, ...]:
     try:
         descriptor = open_mapped_file(pid, mapping, proc)
     except (FormatError, PermissionError):
@@ -101,12 +102,12 @@ class CodeRange:
     flags: int
 
 
-def code_ranges(allocators: AllocatorMap, flags: Mapping[FileKey, CodeFlags]) -> list[CodeRange]:
+def code_ranges(allocators: AllocatorMap, flags: Dictionary[FileKey, CodeFlags]) -> list[CodeRange]:
     """All code of a process, sorted, cut where flags change. At most as many ranges as the kernel's table holds."""
     bodies = [body for module in allocators.modules if module.hands_out_blocks for body in module.bodies]
     layers = ((SYSTEM, allocators.own_text), (ALLOCATOR, tuple(bodies)))
     ranges: list[CodeRange] = []
-    for mapping in parse_code_mappings(allocators.code_lines):
+    for mapping in parse_maps(allocators.code_lines):
         if mapping.path != "[uprobes]" and mapping.end <= _END_OF_USER_SPACE:
             ranges.extend(_cut(mapping, ((FRAME_POINTERS, _frame_pointers(mapping, flags)), *layers)))
     return _fewer(ranges, CODE_RANGES - 1)
@@ -122,7 +123,7 @@ def pack_code_table(ranges: Sequence[CodeRange]) -> bytes:
     return CODE_TABLE.pack(*starts, *[_UNUSED] * padding, *ends, *[0] * padding)
 
 
-def _frame_pointers(mapping: CodeMapping, flags: Mapping[FileKey, CodeFlags]) -> tuple[AddressRange, ...]:
+def _frame_pointers(mapping: Mapping, flags: Dictionary[FileKey, CodeFlags]) -> tuple[AddressRange, ...]:
     if not mapping.is_file:
         # Code made at run time: nothing to search its frames by, so the frame pointer is what there is.
         return ((mapping.start, mapping.end),)
@@ -130,7 +131,7 @@ def _frame_pointers(mapping: CodeMapping, flags: Mapping[FileKey, CodeFlags]) ->
     return tuple((mapping.start + a, mapping.start + b) for a, b in known.parts) if known else ()
 
 
-def _cut(mapping: CodeMapping, layers: Iterable[tuple[int, Sequence[AddressRange]]]) -> Iterator[CodeRange]:
+def _cut(mapping: Mapping, layers: Iterable[tuple[int, Sequence[AddressRange]]]) -> Iterator[CodeRange]:
     inside = [
         (flag, max(start, mapping.start), min(end, mapping.end))
         for flag, layer in layers
