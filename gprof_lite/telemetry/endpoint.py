@@ -7,13 +7,16 @@ long. Closing takes ``CLOSE_WITHIN_S`` at most.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
+import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from waitress import create_server, wasyncore
 from waitress.channel import HTTPChannel
@@ -33,18 +36,29 @@ _MAX_REQUEST_BYTES: Final = 8192
 # 200 processes in all metrics make 100 kB; an answer within this never makes the worker wait for its client.
 _ANSWER_BUFFER_BYTES: Final = 1 << 20
 
+# ``name``, ``1.2.3.4:9090`` or ``[::1]:9090``.
+_HOST: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:/@?#\s]+)(:\d{1,5})?")
+
 # WSGI as PEP 3333 has it.
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 
 
 class MetricsApp:
-    """Answers ``GET /metrics`` with what ``render`` returns, anything else with words."""
+    """Answers ``GET /metrics`` with what ``render`` returns, anything else with words.
 
-    def __init__(self, render: Callable[[], bytes]) -> None:
+    Args:
+        is_private: we listen on loopback only. Then the Host header must be an address or this host's name: a page in
+            a browser here could have a name of its own resolved to our address, and read what runs on this host.
+    """
+
+    def __init__(self, render: Callable[[], bytes], *, is_private: bool) -> None:
         self._render = render
+        self._is_private = is_private
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        status, body, content_type = self._answer(environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", ""))
+        status, body, content_type = self._answer(
+            environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", ""), environ.get("HTTP_HOST", "")
+        )
         headers = [
             ("Content-Type", content_type),
             ("Content-Length", str(len(body))),
@@ -53,13 +67,26 @@ class MetricsApp:
         start_response(status, headers)
         return [body]
 
-    def _answer(self, method: str, path: str) -> tuple[str, bytes, str]:
+    def _answer(self, method: str, path: str, host: str) -> tuple[str, bytes, str]:
         plain = "text/plain; charset=utf-8"
+        if self._is_private and not _is_this_host(host):
+            return "403 Forbidden", b"This was meant for another host.\n", plain
         if path != PATH:
             return "404 Not Found", f"The metrics are at {PATH}.\n".encode(), plain
         if method not in ("GET", "HEAD"):
             return "405 Method Not Allowed", b"Metrics can only be read: GET.\n", plain
         return "200 OK", self._render(), CONTENT_TYPE
+
+
+def _is_this_host(header: str) -> bool:
+    name = (urlsplit(f"//{header}").hostname or "") if _HOST.fullmatch(header) else header
+    if name in ("", "localhost", socket.gethostname().lower()):  # HTTP/1.0 has no such header; a browser always has
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 class _QuietLog(logging.LoggerAdapter[logging.Logger]):
@@ -112,7 +139,7 @@ class MetricsEndpoint:
         self._map: dict[int, Any] = {}
         self._dispatcher = _Dispatcher()
         self._server = create_server(
-            MetricsApp(render),
+            MetricsApp(render, is_private=ipaddress.ip_address(listening.getsockname()[0]).is_loopback),
             map=self._map,
             _dispatcher=self._dispatcher,
             sockets=[listening],

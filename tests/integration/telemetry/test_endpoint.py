@@ -14,7 +14,7 @@ import pytest
 
 from gprof_lite.config import Address
 from gprof_lite.errors import PrerequisiteError
-from gprof_lite.telemetry.endpoint import MAX_CONNECTIONS, MetricsEndpoint, bind
+from gprof_lite.telemetry.endpoint import MAX_CONNECTIONS, MetricsApp, MetricsEndpoint, bind
 
 LOOPBACK = Address("127.0.0.1", 0)
 GUARD_S = 20.0
@@ -58,6 +58,33 @@ def test_scrape_gets_the_metrics_and_their_content_type() -> None:
 def test_anything_else_gets_words(method: str, path: str, status: int) -> None:
     with endpoint_with() as endpoint:
         assert ask(endpoint.port, path, method).status == status
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:9090", 200),
+        ("[::1]:9090", 200),
+        ("localhost", 200),
+        (socket.gethostname(), 200),
+        ("rebound.example:9090", 403),
+        ("127.0.0.1.example", 403),
+        ("[::1", 403),
+        ("a@127.0.0.1", 403),
+    ],
+)
+def test_pages_of_other_names_cannot_read_what_listens_on_loopback(host: str, status: int) -> None:
+    with endpoint_with() as endpoint, connect(endpoint.port) as connection:
+        connection.sendall(f"GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        assert connection.recv(65536).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_whoever_listens_everywhere_answers_to_any_name() -> None:
+    statuses: list[str] = []
+    app = MetricsApp(lambda: b"metric 1\n", is_private=False)
+    request = {"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics", "HTTP_HOST": "web-1.example"}
+    app(request, lambda status, headers: statuses.append(status))
+    assert statuses == ["200 OK"]
 
 
 @pytest.mark.parametrize(
