@@ -35,7 +35,6 @@ USUAL_BURST_S: Final = 10.0
 SHORTEST_BURST_S: Final = 0.04
 FEWEST_BURSTS: Final = 3
 MOST_BURSTS: Final = 12
-EPOCHS_PER_BURST: Final = 8
 
 
 class Level(Enum):
@@ -222,7 +221,7 @@ class Governor:
         self._n_bursts += 1
         self._attached = True
         self._change_at_s = now_s + burst_s
-        epoch_ns = max(1_000_000, int(burst_s * 1e9 / EPOCHS_PER_BURST))
+        epoch_ns = max(1_000_000, int(burst_s * 1e9 / self._tuning.n_epochs))
         self._tuning = replace(self._tuning, epoch_ns=epoch_ns)
 
     def _drop_to(self, level: Level) -> None:

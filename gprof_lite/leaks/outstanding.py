@@ -25,28 +25,34 @@ MAX_TRACKS: Final = 2_000
 MAX_POINTS: Final = 64
 # Late deaths are forgotten at this share of the window.
 LATE_SHARE: Final = 1 / 6
-# Blocks that are freed within this share of a burst are the everyday traffic of a program.
+# Blocks that are freed within this share of a window, or of a burst, are the everyday traffic of a program.
 SETTLING_SHARE: Final = 1 / 16
-# Ages in shares of the window, oldest first, by which deaths are counted.
+BURST_SETTLING_SHARE: Final = 1 / 4
+# Ages in shares of what the epochs span, oldest first, by which deaths are counted.
 AGE_CLASSES: Final = (1 / 2, 1 / 4, 1 / 8, 1 / 16, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Survivors of one epoch: born at ``born_s`` (middle, monotonic), over ``span_s`` seconds of attached probes."""
+    """Survivors of one epoch of ``span_s`` seconds: of ``n_born`` followed blocks ``n_sampled`` are outstanding."""
 
-    born_s: float
     span_s: float
     bytes: int
     n_sampled: int
+    n_born: int
 
 
 @dataclass(frozen=True, slots=True)
 class Deaths:
-    """How survivors of at least some age went on to die: sampled blocks, and the block-seconds they were watched."""
+    """How survivors of at least some age went on to die.
+
+    Attributes:
+        n_deaths: of followed blocks.
+        block_spans: how long blocks were watched, added up; 1.0 is one block over all that the epochs span.
+    """
 
     n_deaths: float
-    exposure_s: float
+    block_spans: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,24 +86,24 @@ class StackHistory:
 class _DeathCounter:
     """Deaths and exposure by age class."""
 
-    __slots__ = ("_exposure_s", "_n_deaths")
+    __slots__ = ("_block_spans", "_n_deaths")
 
     def __init__(self) -> None:
         self._n_deaths = array("f", bytes(4 * len(AGE_CLASSES)))
-        self._exposure_s = array("f", bytes(4 * len(AGE_CLASSES)))
+        self._block_spans = array("f", bytes(4 * len(AGE_CLASSES)))
 
-    def add(self, age_class: int, n_deaths: int, exposure_s: float) -> None:
+    def add(self, age_class: int, n_deaths: int, block_spans: float) -> None:
         self._n_deaths[age_class] += n_deaths
-        self._exposure_s[age_class] += exposure_s
+        self._block_spans[age_class] += block_spans
 
     def fade(self, share: float) -> None:
         """What was counted so far counts less from now on."""
         for age_class in range(len(AGE_CLASSES)):
             self._n_deaths[age_class] *= share
-            self._exposure_s[age_class] *= share
+            self._block_spans[age_class] *= share
 
     def sealed(self) -> tuple[Deaths, ...]:
-        return tuple(map(Deaths, self._n_deaths, self._exposure_s))
+        return tuple(map(Deaths, self._n_deaths, self._block_spans))
 
 
 class _Track:
@@ -113,19 +119,17 @@ class _Track:
         self.late_deaths = _DeathCounter()
         self.grown_bytes = 0
 
-    def count_deaths(
-        self, now: StackAllocations, closed: Sequence[tuple[int, int]], elapsed_s: float, window_s: float
-    ) -> None:
+    def count_deaths(self, now: StackAllocations, closed: Sequence[tuple[int, int]], elapsed_spans: float) -> None:
         """``closed``: index and age class of each epoch that had ended by the last snapshot."""
         before, after = self.last.epochs, now.epochs
-        self.late_deaths.fade(math.exp(-elapsed_s / (LATE_SHARE * window_s)))
+        self.late_deaths.fade(math.exp(-elapsed_spans / LATE_SHARE))
         for index, age_class in closed:
             if index >= len(before) or index >= len(after) or not before[index].n_sampled_outstanding:
                 continue
             n_before = before[index].n_sampled_outstanding
             n_deaths = max(0, n_before - after[index].n_sampled_outstanding)
-            self.deaths.add(age_class, n_deaths, n_before * elapsed_s)
-            self.late_deaths.add(age_class, n_deaths, n_before * elapsed_s)
+            self.deaths.add(age_class, n_deaths, n_before * elapsed_spans)
+            self.late_deaths.add(age_class, n_deaths, n_before * elapsed_spans)
             self.grown_bytes += max(0, after[index].outstanding_bytes - before[index].outstanding_bytes)
 
 
@@ -135,11 +139,7 @@ class AllocationHistory:
     Not for several threads at once.
     """
 
-    def __init__(self, window_s: float) -> None:
-        """``window_s``: how long the window is meant to be; ages are judged against it."""
-        if window_s <= 0:
-            raise ValueError("a window has a length")
-        self._window_s = window_s
+    def __init__(self) -> None:
         self._tracks: dict[tuple[int, int], _Track] = {}
         self._previous: AllocationSnapshot | None = None
         self._times_s: list[float] = []
@@ -152,6 +152,15 @@ class AllocationHistory:
     def last_snapshot(self) -> AllocationSnapshot | None:
         """The newest snapshot, for totals, losses and addresses."""
         return self._previous
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the probes rested in between: blocks were followed within bursts only."""
+        return self.n_bursts > 1
+
+    @property
+    def _settling_share(self) -> float:
+        return BURST_SETTLING_SHARE if self.is_interrupted else SETTLING_SHARE
 
     @property
     def times_s(self) -> Sequence[float]:
@@ -201,7 +210,7 @@ class AllocationHistory:
         if self._previous is None:
             return
         for track in self._tracks.values():
-            track.cells.extend(_settled_cells(track.last.epochs, self._previous))
+            track.cells.extend(_settled_cells(track.last.epochs, self._previous, BURST_SETTLING_SHARE))
 
     def _closed_epochs(self, snapshot: AllocationSnapshot) -> list[tuple[int, int]]:
         """Epochs whose deaths since the last snapshot can be counted, with their age class."""
@@ -217,7 +226,7 @@ class AllocationHistory:
             youngest_s = age_s - (index + 1) * epoch_s
             if youngest_s < 0:
                 break
-            share = youngest_s / self._window_s
+            share = youngest_s / _horizon_s(snapshot)
             closed.append((index, next(number for number, least in enumerate(AGE_CLASSES) if share >= least)))
         return closed
 
@@ -233,7 +242,7 @@ class AllocationHistory:
             self._tracks[key] = _Track(stack, n_points - 1 if n_points else 0)
             return
         if closed and self._previous is not None:
-            track.count_deaths(stack, closed, snapshot.taken_s - self._previous.taken_s, self._window_s)
+            track.count_deaths(stack, closed, (snapshot.taken_s - self._previous.taken_s) / _horizon_s(snapshot))
         track.last = stack
 
     def _emptied(self, snapshot: AllocationSnapshot) -> list[StackAllocations]:
@@ -285,7 +294,7 @@ class AllocationHistory:
         share = min(1.0, unfreed_bytes / last.outstanding_bytes) if last.outstanding_bytes > 0 else 0.0
         return StackHistory(
             last=last,
-            cells=(*track.cells, *_settled_cells(last.epochs, snapshot)),
+            cells=(*track.cells, *_settled_cells(last.epochs, snapshot, self._settling_share)),
             deaths=track.deaths.sealed(),
             late_deaths=track.late_deaths.sealed(),
             points=track.points,
@@ -302,6 +311,11 @@ def _weight(stack: StackAllocations) -> int:
     return stack.allocated_bytes if stack.kind is AllocationKind.FAULT else stack.outstanding_bytes
 
 
+def _horizon_s(snapshot: AllocationSnapshot) -> float:
+    """What the epochs span: the window, or one burst of it."""
+    return snapshot.tuning.n_epochs * snapshot.tuning.epoch_ns / 1e9
+
+
 def _without_blocks(stack: StackAllocations) -> StackAllocations:
     epochs = tuple(EpochTotals(epoch.allocated_bytes, 0, epoch.n_sampled_allocated, 0) for epoch in stack.epochs)
     return replace(stack, n_outstanding=0, outstanding_bytes=0, epochs=epochs)
@@ -314,15 +328,16 @@ def _aged(epochs: Sequence[EpochTotals], snapshot: AllocationSnapshot, min_age_s
     return epochs[: max(0, min(n_aged, snapshot.tuning.n_epochs - 1))]
 
 
-def _settled_cells(epochs: Sequence[EpochTotals], snapshot: AllocationSnapshot) -> Iterable[Cell]:
+def _settled_cells(epochs: Sequence[EpochTotals], snapshot: AllocationSnapshot, share: float) -> Iterable[Cell]:
+    """Epochs whose youngest block is older than a share of what the epochs span."""
     epoch_s = snapshot.tuning.epoch_ns / 1e9
-    settling_s = max(epoch_s / 2, (snapshot.taken_s - snapshot.attached_s) * SETTLING_SHARE)
-    for index, epoch in enumerate(_aged(epochs, snapshot, settling_s)):
+    settling_s = max(epoch_s / 2, _horizon_s(snapshot) * share)
+    for epoch in _aged(epochs, snapshot, settling_s):
         yield Cell(
-            born_s=snapshot.attached_s + (index + 0.5) * epoch_s,
             span_s=epoch_s,
             bytes=epoch.outstanding_bytes,
             n_sampled=epoch.n_sampled_outstanding,
+            n_born=epoch.n_sampled_allocated,
         )
 
 

@@ -18,6 +18,8 @@ from gprof_lite.leaks.trend import block_medians
 TOOTH_SHARE: Final = 0.25
 # Coroot's rule (peers.md): growth lives while its last part is at least this steep, compared with the whole.
 LIVING_RATIO: Final = 0.3
+# And 90 % of a line are reached after 90 % of the time, give or take a twelfth and noise.
+LEVELLED_AT: Final = 0.75
 # A line has at most this share of its growth in the steepest twelfth of the time; a single step nearly all of it.
 STEP_SHARE: Final = 0.6
 N_BLOCKS: Final = 12
@@ -149,7 +151,7 @@ def _kind(measures: _Measures, teeth: _Teeth) -> ShapeKind:
         return ShapeKind.RISING_SAW_TOOTH if teeth.rises else ShapeKind.SAW_TOOTH
     if measures.step_share >= STEP_SHARE:
         return ShapeKind.STEP
-    if measures.last_ratio < LIVING_RATIO:
+    if measures.last_ratio < LIVING_RATIO or measures.levelled_at < LEVELLED_AT:
         return ShapeKind.SATURATING
     return ShapeKind.LINEAR
 

@@ -14,12 +14,12 @@ from gprof_lite.leaks.outstanding import Cell, Deaths, StackHistory
 from gprof_lite.leaks.shape import Shape, shape_of
 from gprof_lite.leaks.trend import trend_of
 
-# Of blocks that have settled, this many deaths a window each are turnover: a third of them goes within a window.
+# Of blocks that have settled, this many deaths in all that the epochs span are turnover: a third goes within it.
 TURNOVER_DEATHS: Final = 0.4
 # Fewer than this, by the upper end of what the counts allow, is staying.
 STAYING_DEATHS: Final = 1.0
-# So many block-windows of watching are needed before "none died" means anything (rule of three: 3/n).
-MIN_BLOCK_WINDOWS: Final = 3.0
+# So many block-spans of watching are needed before "none died" means anything (rule of three: 3/n).
+MIN_BLOCK_SPANS: Final = 3.0
 STOPPED_CHANCE: Final = 0.02
 FADING_RATIO: Final = 0.3
 FADING_CHANCE: Final = 0.01
@@ -62,19 +62,14 @@ class StackVerdict:
     stays: bool | None
 
 
-def judge_stack(history: StackHistory, times_s: Sequence[float], window_s: float) -> StackVerdict:
-    """Judge one stack of blocks (not of page faults).
-
-    Args:
-        times_s: of ``history.points``.
-        window_s: length of the window so far.
-    """
+def judge_stack(history: StackHistory, times_s: Sequence[float]) -> StackVerdict:
+    """Judge one stack of blocks (not of page faults). ``times_s``: of ``history.points``."""
     if history.grown_bytes > history.last.outstanding_bytes / 2 > 0:
         return _judge_growing_blocks(history, times_s)
     cells = history.cells
     n_samples = sum(cell.n_sampled for cell in cells)
-    stays = _stays(history.deaths, window_s)
-    if _stays(history.late_deaths, window_s) is False:
+    stays = _stays(history.deaths)
+    if _stays(history.late_deaths) is False:
         stays = False
     state = _state(cells, n_samples, stays)
     span_s = sum(cell.span_s for cell in cells)
@@ -94,6 +89,8 @@ def _state(cells: Sequence[Cell], n_samples: int, stays: bool | None) -> StackSt
     if stays is False:
         return StackState.TURNS_OVER
     active = [index for index, cell in enumerate(cells) if cell.n_sampled]
+    if _older_ones_died(cells, active):
+        return StackState.TURNS_OVER
     if len(active) == 1 or (len(active) == 2 and active[1] == active[0] + 1 and len(cells) > 4):
         return StackState.ONE_STEP
     if _has_stopped(cells, active):
@@ -103,21 +100,21 @@ def _state(cells: Sequence[Cell], n_samples: int, stays: bool | None) -> StackSt
     return StackState.GROWS if len(active) >= 3 else StackState.FEW_STEPS
 
 
-def _stays(deaths: Sequence[Deaths], window_s: float) -> bool | None:
+def _stays(deaths: Sequence[Deaths]) -> bool | None:
     """Whether survivors stay, from the oldest ages that were watched enough: True, False, or None: cannot tell."""
-    n_deaths, block_windows = 0.0, 0.0
+    n_deaths, block_spans = 0.0, 0.0
     for of_age in deaths[:-1]:  # the youngest ages are everyday traffic
         n_deaths += of_age.n_deaths
-        block_windows += of_age.exposure_s / window_s
-        if block_windows < MIN_BLOCK_WINDOWS:
+        block_spans += of_age.block_spans
+        if block_spans < MIN_BLOCK_SPANS:
             continue
         spread = 2 * math.sqrt(n_deaths)
-        if (n_deaths - spread) / block_windows > TURNOVER_DEATHS:
+        if (n_deaths - spread) / block_spans > TURNOVER_DEATHS:
             return False
-        if (n_deaths + spread + 3) / block_windows < STAYING_DEATHS:
+        if (n_deaths + spread + 3) / block_spans < STAYING_DEATHS:
             return True
     # So few are left to be watched that what did die must decide.
-    return False if n_deaths >= 3 and n_deaths > TURNOVER_DEATHS * block_windows else None
+    return False if n_deaths >= 3 and n_deaths > TURNOVER_DEATHS * block_spans else None
 
 
 def _has_stopped(cells: Sequence[Cell], active: Sequence[int]) -> bool:
@@ -133,6 +130,16 @@ def _has_stopped(cells: Sequence[Cell], active: Sequence[int]) -> bool:
         return bool(share**n_survivors < STOPPED_CHANCE)
     longest_gap = max((late - early for early, late in pairwise(active)), default=len(cells))
     return share ** len(active) < STOPPED_CHANCE or (len(active) > 3 and n_silent >= STOPPED_GAPS * longest_gap)
+
+
+def _older_ones_died(cells: Sequence[Cell], active: Sequence[int]) -> bool:
+    """Whether there are survivors of late epochs only, although early ones had births: they have not died *yet*."""
+    emptied = [cell for cell in cells[: active[0]] if cell.n_born]
+    if len(emptied) < 2:
+        return False
+    later = cells[active[0] :]
+    n_survivors = sum(cell.n_sampled for cell in later)
+    return bool((len(later) / (len(later) + len(emptied))) ** n_survivors < STOPPED_CHANCE)
 
 
 def _come_singly(cells: Sequence[Cell]) -> bool:

@@ -37,7 +37,7 @@ class Sensitivity:
 
 SENSITIVITIES: Final = MappingProxyType(
     {
-        CONSERVATIVE: Sensitivity(100 * KIB, 300.0, 500 * MB, 3_000.0, 0.8),
+        CONSERVATIVE: Sensitivity(100 * KIB, 300.0, 500 * MB, 10_000.0, 0.8),
         BALANCED: Sensitivity(10 * KIB, 30.0, 100 * MB, 300.0, 0.5),
         AGGRESSIVE: Sensitivity(1 * KIB, 10.0, 10 * MB, 100.0, 0.4),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gprof_lite.leaks import evidence
@@ -20,15 +20,23 @@ from gprof_lite.leaks.shape import Shape, ShapeKind, shape_of
 from gprof_lite.leaks.stack_verdict import StackState, StackVerdict, judge_stack
 from gprof_lite.leaks.thresholds import Thresholds
 from gprof_lite.leaks.trend import Trend, trend_of
-from gprof_lite.model.allocation import AllocationKind
+from gprof_lite.model.allocation import AllocationKind, AllocationSnapshot
 from gprof_lite.model.finding import Verdict
 
-GROWTH_CHANCE: Final = 0.01
-# Growth of a process that allocates nothing is at least a few pages of stack and tables; below this it says nothing.
-MIN_GROWTH_BYTES: Final = 256 * 1024
+# Growth of one target whose window was asked for: no other tests stand beside it, as they do in the screen.
+GROWTH_CHANCE: Final = 0.025
+CLEAR_GROWTH_CHANCE: Final = 0.01
+# A few pages of stack and tables are no growth; and growth alone, without a stack that explains it, must be more.
+MIN_GROWTH_BYTES: Final = 64 * 1024
+MIN_LONE_GROWTH_BYTES: Final = 128 * 1024
 # Survivors a stack must have left before its growth can be believed: three parts of the window, twice each.
 MIN_SURVIVORS: Final = 6
+# What a block is taken to be when every one is followed.
+SMALLEST_BLOCK_BYTES: Final = 64
 MIN_COUNT_GROWTH: Final = 6
+MOST_OF_GROWTH: Final = 2.0
+# Followed blocks of a leak that must have been expected before their absence means that there is none.
+ENOUGH_EXPECTED: Final = 10.0
 EARLY: Final = 1 / 3
 CERTAIN: Final = 0.99
 
@@ -65,7 +73,11 @@ def judge(observation: TargetObservation, thresholds: Thresholds) -> Judgement:
     min_age_s = min(thresholds.min_age_s, observation.window_s / 2)
     blocks, faults = _stack_verdicts(observation, min_age_s)
     leaking = _leaking(blocks, observation, thresholds)
-    opinion = _opinion(observation, growth, blocks, leaking, thresholds)
+    if observation.allocations is not None and observation.allocations.is_interrupted:
+        leaking = _plausible(leaking, growth)
+    opinion = _at_threshold(
+        _opinion(observation, growth, blocks, leaking, thresholds), thresholds.leak_probability, observation.ended
+    )
     detectable = minimum_detectable_bytes_per_s(observation, growth.trend, thresholds)
     coming = forecast(growth.trend, observation.limits, thresholds.horizon_s, burst_bytes=_burst_bytes(growth))
     leaking_faults = faults if opinion.verdict is Verdict.LEAK and not leaking else []
@@ -93,7 +105,7 @@ def _stack_verdicts(observation: TargetObservation, min_age_s: float) -> tuple[l
     blocks: list[StackVerdict] = []
     faults: list[StackVerdict] = []
     for stack in history.stacks(observation.pid, min_age_s):
-        verdict = judge_stack(stack, history.times_s, observation.window_s)
+        verdict = judge_stack(stack, history.times_s)
         (faults if stack.last.kind is AllocationKind.FAULT else blocks).append(verdict)
     return blocks, faults
 
@@ -117,6 +129,18 @@ def _leaking(
     )
 
 
+def _plausible(leaking: Sequence[StackVerdict], growth: Growth) -> list[StackVerdict]:
+    """Of stacks seen in bursts, those whose survivors the growth of the process can hold.
+
+    What survives a burst may still be freed after it. Only the memory of the whole process, seen all the time, tells:
+    it grows to the end, and a stack that leaves several times as much as it grows by frees it later.
+    """
+    if not growth.persists:
+        return []
+    most_per_s = MOST_OF_GROWTH * max(growth.trend.per_s, growth.trend.interval.high)
+    return [stack for stack in leaking if stack.per_s <= most_per_s]
+
+
 def _opinion(
     observation: TargetObservation,
     growth: Growth,
@@ -131,9 +155,18 @@ def _opinion(
         return _of_leaking_stacks(observation, growth, leaking)
     if observation.ended:
         return _Opinion(Verdict.UNKNOWN, 0.1, "the process ended while it was watched")
-    if growth.persists:
+    if growth.persists and growth.shape.growth >= MIN_LONE_GROWTH_BYTES:
         return _of_growth_alone(observation, growth, blocks)
     return _of_no_leak(growth, blocks)
+
+
+def _at_threshold(opinion: _Opinion, least: float, ended: bool) -> _Opinion:
+    """The sensitivity draws the line between a leak and something that is not known to be one."""
+    if opinion.verdict is Verdict.LEAK and opinion.probability < least:
+        return replace(opinion, verdict=Verdict.UNKNOWN)
+    if opinion.verdict is Verdict.UNKNOWN and opinion.probability >= least and not ended:
+        return replace(opinion, verdict=Verdict.LEAK)
+    return opinion
 
 
 def _of_counts(observation: TargetObservation) -> _Opinion | None:
@@ -170,7 +203,7 @@ def _older_blocks_went(observation: TargetObservation, growth: Growth, leaking: 
     """
     history = observation.allocations
     kept_bytes = sum(stack.history.last.outstanding_bytes for stack in leaking)
-    if history is None or history.last_snapshot is None or history.n_bursts != 1:
+    if history is None or history.last_snapshot is None or history.is_interrupted:
         return False
     if growth.shape.growth > kept_bytes / 4:
         return False
@@ -183,12 +216,13 @@ def _of_growth_alone(observation: TargetObservation, growth: Growth, blocks: Seq
     """Steady growth that no stack of blocks explains."""
     if observation.heap_after_gc is not None:
         return _of_collected_heap(observation.heap_after_gc)
-    if observation.is_collected or not observation.can_see_malloc:
+    if observation.is_collected or not _would_have_been_seen(observation, growth.trend):
         falls = growth.shape.kind is ShapeKind.RISING_SAW_TOOTH
         reason = "its memory grows steadily to the end" + (
             ", and each low is higher than the one before" if falls else ""
         )
-        return _Opinion(Verdict.LEAK, 0.75 if falls else 0.65, reason)
+        probability = 0.75 if falls else 0.65 if growth.trend.p_value < CLEAR_GROWTH_CHANCE else 0.55
+        return _Opinion(Verdict.LEAK, probability, reason)
     if any(stack.state is StackState.FEW_STEPS for stack in blocks):
         return _Opinion(Verdict.UNKNOWN, 0.45, StackState.FEW_STEPS.value)
     return _Opinion(
@@ -196,9 +230,22 @@ def _of_growth_alone(observation: TargetObservation, growth: Growth, blocks: Seq
     )
 
 
+def _would_have_been_seen(observation: TargetObservation, trend: Trend) -> bool:
+    """Whether a leak as fast as the growth would have left enough followed blocks."""
+    history = observation.allocations
+    snapshot = history.last_snapshot if history is not None else None
+    if history is None or snapshot is None or not observation.can_see_malloc or history.is_interrupted:
+        return False
+    return trend.per_s * snapshot.observed_s / _bytes_per_sample(snapshot) >= ENOUGH_EXPECTED
+
+
+def _bytes_per_sample(snapshot: AllocationSnapshot) -> float:
+    return max(snapshot.tuning.sample_bytes, SMALLEST_BLOCK_BYTES) / snapshot.address_share
+
+
 def _of_collected_heap(after_gc: Series) -> _Opinion:
     """A collector's heap leaks when what it could not collect grows."""
-    growth = Growth.of(after_gc, MIN_GROWTH_BYTES)
+    growth = Growth.of(after_gc, MIN_LONE_GROWTH_BYTES)
     if len(after_gc) < 4:
         return _Opinion(Verdict.UNKNOWN, 0.4, "the heap grows, but too few collections ran to tell garbage from a leak")
     if growth.is_real and growth.shape.goes_on:
@@ -231,7 +278,7 @@ def minimum_detectable_bytes_per_s(observation: TargetObservation, trend: Trend,
     by_growth = math.inf
     if math.isfinite(trend.interval.high) and observation.window_s > 0:
         noise_per_s = (trend.interval.high - trend.interval.low) / 2
-        by_growth = max(noise_per_s, MIN_GROWTH_BYTES / observation.window_s)
+        by_growth = max(noise_per_s, MIN_LONE_GROWTH_BYTES / observation.window_s)
     return max(thresholds.leak_bytes_per_s, min(by_growth, _detectable_by_probes(observation, thresholds)))
 
 
@@ -240,10 +287,12 @@ def _detectable_by_probes(observation: TargetObservation, thresholds: Thresholds
     snapshot = history.last_snapshot if history is not None else None
     if snapshot is None or not observation.can_see_malloc or snapshot.observed_s <= 0:
         return math.inf
-    per_sample = max(snapshot.tuning.sample_bytes, 64) / snapshot.address_share
+    per_sample = _bytes_per_sample(snapshot)
     n_followed = max(1, snapshot.hits.n_sampled)
     lost_share = min(0.99, snapshot.losses.total / (n_followed + snapshot.losses.total))
     least_bytes = max(MIN_SURVIVORS * per_sample, float(thresholds.min_size_bytes))
+    if history is not None and history.is_interrupted:
+        least_bytes = max(least_bytes, MIN_GROWTH_BYTES * snapshot.observed_s / observation.window_s)
     return least_bytes / snapshot.observed_s / (1 - lost_share)
 
 

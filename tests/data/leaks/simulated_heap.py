@@ -38,6 +38,7 @@ class Site:
         per_s: blocks per second at a time in the window.
         lifetime_s: of a block born then.
         at_s: births at these moments instead of at a rate, ``batch`` blocks each.
+        is_steady: it allocated the same way before the window, so that the size of the process does not change by it.
     """
 
     stack_id: int
@@ -47,6 +48,7 @@ class Site:
     at_s: tuple[float, ...] = ()
     batch: int = 1
     kind: AllocationKind = AllocationKind.MALLOC
+    is_steady: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class SimulatedHeap:
 
     def __post_init__(self) -> None:
         random = Random(self.seed)
+        self._observed_s = 0.0  # in the bursts before
         self._blocks = {site.stack_id: list(self._births(site, random)) for site in self.sites}
 
     def snapshot(self, now_s: float, attached_s: float = 0.0) -> AllocationSnapshot:
@@ -74,7 +77,7 @@ class SimulatedHeap:
         return AllocationSnapshot(
             taken_s=now_s,
             attached_s=attached_s,
-            observed_s=now_s - attached_s,
+            observed_s=self._observed_s + now_s - attached_s,
             tuning=self.tuning,
             stacks=tuple(self._stack(site, now_s, attached_s) for site in self.sites),
             hits=ProbeHits({}, sum(len(blocks) for blocks in self._blocks.values())),
@@ -82,11 +85,12 @@ class SimulatedHeap:
 
     def history(self, every_s: float = 2.0, bursts: Sequence[tuple[float, float]] = ()) -> AllocationHistory:
         """A whole window, in one piece or in bursts (start, end)."""
-        history = AllocationHistory(self.window_s)
+        history = AllocationHistory()
         for start_s, end_s in bursts or [(0.0, self.window_s)]:
-            step_s = min(every_s, (end_s - start_s) / 4)
+            step_s = min(every_s, (end_s - start_s) / 8)
             for index in range(round((end_s - start_s) / step_s)):
                 history.observe(self.snapshot(start_s + (index + 1) * step_s, start_s))
+            self._observed_s += end_s - start_s
         return history
 
     def held_bytes(self, now_s: float) -> float:
@@ -94,6 +98,7 @@ class SimulatedHeap:
         return sum(
             block.weight * site.size_bytes
             for site in self.sites
+            if not site.is_steady
             for block in self._blocks[site.stack_id]
             if block.born_s <= now_s < block.dies_s
         )
@@ -164,12 +169,13 @@ def _epoch(blocks: Sequence[_Block], size_bytes: int, now_s: float) -> EpochTota
 
 def churn(stack_id: int = 90, size_bytes: int = 200, per_s: float = 3000.0, mean_s: float = 0.5) -> Site:
     """Everyday traffic: blocks that live for a moment."""
-    return Site(stack_id, size_bytes, lambda _: per_s, lambda random, _: random.expovariate(1 / mean_s))
+    return Site(stack_id, size_bytes, lambda _: per_s, lambda random, _: random.expovariate(1 / mean_s), is_steady=True)
 
 
 def table(stack_id: int = 91, size_bytes: int = 500, n_entries: int = 2000, per_s: float = 200.0) -> Site:
     """A store at its bound whose entries are replaced at random; here all of them are new."""
-    return Site(stack_id, size_bytes, lambda _: per_s, lambda random, _: random.expovariate(per_s / n_entries))
+    mean_s = n_entries / per_s
+    return Site(stack_id, size_bytes, lambda _: per_s, lambda random, _: random.expovariate(1 / mean_s), is_steady=True)
 
 
 def leak(stack_id: int, size_bytes: int, bytes_per_s: float) -> Site:

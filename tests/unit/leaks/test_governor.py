@@ -1,0 +1,184 @@
+"""The governor: the budget holds for any target, is used where it can be, and the price in sight is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gprof_lite.leaks.governor import FIRST_POLL_S, SLOWEST_POLL_S, Governor, GovernorStep, Level
+from gprof_lite.leaks.meter import Meter
+from gprof_lite.model.allocation import ProbeCosts, ProbeHits, ProbeTuning
+
+# Measured here: a malloc with its free, each 725 ns, a sampled stack 2 us.
+COSTS = ProbeCosts({"malloc": 725.0, "free": 725.0, "fault": 900.0}, 2000.0)
+N_CPUS = 2
+
+
+@dataclass
+class Run:
+    """What happened to a target over one window."""
+
+    governor: Governor
+    steps: list[tuple[float, GovernorStep]]
+    spent_ns: float
+    largest_poll_ns: float
+
+    @property
+    def budget_ns(self) -> float:
+        return self.governor.statistics().budget_ns
+
+    @property
+    def levels(self) -> list[Level]:
+        return [step.level for _, step in self.steps]
+
+
+def run(
+    pairs_per_s: Callable[[float], float],
+    window_s: float = 60.0,
+    *,
+    sampled_share: float = 0.001,
+    faults_per_s: float = 0.0,
+    budget_percent: float = 0.1,
+) -> Run:
+    """A window in simulated time; the target is never slowed down by the probes, which is the worst case."""
+    tuning = ProbeTuning()
+    governor = Governor(
+        budget_percent=budget_percent, n_cpus=N_CPUS, window_s=window_s, started_s=0.0, costs=COSTS, tuning=tuning
+    )
+    n_pairs = n_sampled = n_faults = 0.0
+    now_s, attached, faults_attached, next_s = 0.0, True, True, FIRST_POLL_S
+    result = Run(governor, [], 0.0, 0.0)
+    while now_s < window_s:
+        then_s, now_s = now_s, min(next_s, window_s)
+        n_new = pairs_per_s(then_s) * (now_s - then_s) if attached else 0.0
+        n_new_sampled = n_new * sampled_share * ProbeTuning().sample_bytes / max(1, tuning.sample_bytes)
+        n_new_faults = faults_per_s * (now_s - then_s) if faults_attached else 0.0
+        n_pairs, n_sampled, n_faults = n_pairs + n_new, n_sampled + n_new_sampled, n_faults + n_new_faults
+        poll_ns = n_new * 1450.0 + n_new_sampled * 2000.0 + n_new_faults * 900.0
+        result.spent_ns += poll_ns
+        result.largest_poll_ns = max(result.largest_poll_ns, poll_ns)
+        hits = ProbeHits({"malloc": int(n_pairs), "free": int(n_pairs), "fault": int(n_faults)}, int(n_sampled))
+        step = governor.step(now_s, hits)
+        result.steps.append((now_s, step))
+        if step.attached and not attached:
+            n_pairs = n_sampled = 0.0  # probes that are attached anew count from zero
+        attached, tuning, next_s = step.attached, step.tuning, max(step.ask_again_s, now_s + 1e-3)
+        faults_attached = step.level is not Level.DETACHED
+    return result
+
+
+@pytest.mark.parametrize("pairs_per_s", [0.0, 100.0, 1_000.0])
+def test_a_quiet_target_is_followed_throughout(pairs_per_s: float) -> None:
+    result = run(lambda _: pairs_per_s)
+    assert set(result.levels) == {Level.FULL}
+    assert result.governor.statistics().attached_s == pytest.approx(60.0)
+    assert result.governor.statistics().downgrades == ()
+
+
+@pytest.mark.parametrize("pairs_per_s", [3_000.0, 10_000.0, 50_000.0, 200_000.0])
+def test_a_busy_target_is_followed_in_bursts_to_the_end(pairs_per_s: float) -> None:
+    result = run(lambda _: pairs_per_s)
+    # THEN the budget holds, most of it is used, and the last burst is in the last part of the window
+    assert result.spent_ns <= result.budget_ns
+    assert result.spent_ns >= 0.7 * result.budget_ns
+    last_attached_s = max(now_s for now_s, step in result.steps if step.attached)
+    assert last_attached_s >= 50.0
+    statistics = result.governor.statistics()
+    assert statistics.n_bursts >= 3
+    assert "pieces" in statistics.downgrades[0]
+
+
+@pytest.mark.parametrize("window_s", [60.0, 300.0])
+def test_two_million_mallocs_a_second_stay_inside_the_budget(window_s: float) -> None:
+    # GIVEN a target that calls malloc and free two million times a second, each
+    result = run(lambda _: 2_000_000.0, window_s)
+    # THEN not even the first look, when nothing is known yet, takes the window's budget
+    statistics = result.governor.statistics()
+    assert result.spent_ns <= result.budget_ns
+    assert statistics.percent <= 0.1
+    # AND it is said what was not seen
+    assert "Allocations were followed for" in statistics.downgrades[0]
+    assert "0.1 % of the host's CPU" in statistics.downgrades[0]
+
+
+def test_where_stacks_are_what_costs_fewer_are_collected() -> None:
+    # GIVEN few calls, all of them sampled
+    result = run(lambda _: 1_000.0, sampled_share=1.0)
+    # THEN only the sampling is lowered, and the probes stay
+    assert result.levels[-1] is Level.RAISED
+    assert all(step.attached for _, step in result.steps)
+    assert result.steps[-1][1].tuning.sample_bytes == 16 * ProbeTuning().sample_bytes
+    assert result.spent_ns <= result.budget_ns
+    assert "one in 16" in result.governor.statistics().downgrades[0]
+
+
+def test_page_faults_that_cost_too_much_are_left_out_too() -> None:
+    result = run(lambda _: 2_000_000.0, faults_per_s=500_000.0)
+    assert result.levels[-1] is Level.DETACHED
+    assert "nothing was seen but the size" in " ".join(result.governor.statistics().downgrades)
+
+
+def test_a_target_that_becomes_quiet_is_followed_again() -> None:
+    result = run(lambda now_s: 200_000.0 if now_s < 5 else 50.0)
+    assert result.governor.statistics().attached_s >= 35.0
+    assert result.spent_ns <= result.budget_ns
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(0, 3e6), min_size=1, max_size=6),
+    st.sampled_from([10.0, 60.0, 300.0]),
+    st.floats(0.01, 5.0),
+    st.floats(0, 1e5),
+)
+def test_the_budget_is_passed_by_less_than_one_look(
+    rates: list[float], window_s: float, budget_percent: float, faults_per_s: float
+) -> None:
+    # GIVEN any target, its rates changing at any time
+    result = run(
+        lambda now_s: rates[min(len(rates) - 1, int(now_s / window_s * len(rates)))],
+        window_s,
+        budget_percent=budget_percent,
+        faults_per_s=faults_per_s,
+    )
+    # THEN what it spends is within the budget and what was hit between two looks
+    assert result.spent_ns <= result.budget_ns + result.largest_poll_ns
+    assert result.governor.statistics().spent_ns == pytest.approx(result.spent_ns, rel=0.01, abs=1e5)
+
+
+def test_looks_are_close_at_first_and_never_far_apart() -> None:
+    steps = run(lambda _: 500.0).steps
+    gaps_s = [step.ask_again_s - now_s for now_s, step in steps[:-1]]
+    assert gaps_s[0] == pytest.approx(FIRST_POLL_S)
+    assert max(gaps_s) <= SLOWEST_POLL_S + 1e-9
+
+
+def test_a_burst_has_epochs_of_its_own_length() -> None:
+    bursts = [step for _, step in run(lambda _: 50_000.0).steps if step.attached and step.level is Level.BURSTS]
+    assert bursts
+    assert all(step.tuning.epoch_ns * step.tuning.n_epochs < 5e9 for step in bursts)
+
+
+def test_a_budget_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError):
+        Governor(budget_percent=0.0, n_cpus=2, window_s=60.0, started_s=0.0, costs=COSTS, tuning=ProbeTuning())
+
+
+def test_the_meter_adds_up_over_counters_that_begin_anew() -> None:
+    # GIVEN counters that were reset in between
+    meter = Meter(COSTS, 0.0)
+    meter.read(1.0, ProbeHits({"malloc": 1000}, 10), attached=True)
+    meter.read(2.0, ProbeHits({"malloc": 400}, 5), attached=True)
+    # THEN what came before still counts
+    assert meter.spent_ns == pytest.approx(1400 * 725.0 + 15 * 2000.0)
+    assert meter.attached_s == 2.0
+
+
+def test_a_probe_of_unknown_cost_costs_as_much_as_the_dearest() -> None:
+    meter = Meter(COSTS, 0.0)
+    meter.read(1.0, ProbeHits({"mremap": 10}, 0), attached=True)
+    assert meter.spent_ns == pytest.approx(9000.0)
