@@ -120,6 +120,9 @@ class _Inspection:
         """
         if not self.is_program and self._table_bytes() > _MAX_LIBRARY_TABLE_BYTES:
             return {}
+        # Most programs have none: a large table is searched for few names before it is searched for all.
+        if not local_functions(self.image, TELLING_NAMES):
+            return {}
         found = local_functions(self.image, [*BLOCK_FUNCTIONS, *MAPPING_FUNCTIONS])
         families = [prefix for prefix in PREFIXES if (prefix or self.is_program) and _is_family(prefix, found)]
         blocks = {name: symbol for name, symbol in found.items() if _prefix(name) in families}
@@ -145,8 +148,10 @@ class _Inspection:
         )
 
     def _name(self, is_exported: bool) -> str:
-        search = exported_functions if is_exported else local_functions
-        found = search(self.image, [marker for markers in MARKERS.values() for marker in markers])
+        wanted = [marker for markers in MARKERS.values() for marker in markers]
+        found = exported_functions(self.image, wanted) if is_exported else {}
+        if self.is_program or not is_exported:  # a program exports what its libraries ask for, and no more
+            found = {**found, **local_functions(self.image, wanted)}
         for name, markers in MARKERS.items():
             if any(marker in found for marker in markers):
                 return name
