@@ -104,7 +104,8 @@ def test_what_leaks_is_resident(target: Target, accounts: dict[str, list[dict[st
     before = account_of(find_target(steady), accounts)[-1]["anon_bytes"]
     truth = account_of(target, accounts)[-1]
     grown = truth["anon_bytes"] - before
-    assert 0.8 * truth["leaked_bytes"] - 1e6 < grown < 1.6 * truth["leaked_bytes"] + 2e6
+    # Some of it lies where the heap had room.
+    assert 0.8 * truth["leaked_bytes"] - 2.5e6 < grown < 1.6 * truth["leaked_bytes"] + 2e6
 
 
 def test_a_leak_into_freed_heap_is_not_resident(accounts: dict[str, list[dict[str, Any]] | str]) -> None:
