@@ -37,7 +37,7 @@ _MAX_SHIFT: Final = 20
 
 
 class AllocationKernel:
-    """The loaded object; the caller owns it and closes it."""
+    """The loaded object. Owns it from the moment it is loaded: ``close`` takes both away."""
 
     def __init__(self, bpf: BpfObject, kernel: KernelUprobes, tuning: ProbeTuning, *, max_stacks: int) -> None:
         """Load it.
@@ -65,11 +65,15 @@ class AllocationKernel:
             for name in _TRACEPOINTS:
                 self._links.append(bpf.attach(name))
         except ProbeError:
-            self.close()
+            self._close_links()
             raise
 
     def close(self) -> None:
-        """Take the tracepoints' programs away; the object is its owner's to close."""
+        """Take the tracepoints' programs away, and the object. Twice is once."""
+        self._close_links()
+        self._bpf.close()
+
+    def _close_links(self) -> None:
         while self._links:
             self._links.pop().close()
 

@@ -14,6 +14,7 @@ or waited for. Not thread-safe: one thread at a time.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -22,7 +23,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from gprof_lite.clock import Clock, SystemClock
-from gprof_lite.errors import PrerequisiteError, ProbeError, TargetGone
+from gprof_lite.errors import LoadRejected, PrerequisiteError, ProbeError, TargetGone
 from gprof_lite.host.identity import ProcessIdentity
 from gprof_lite.model.allocation import (
     AllocationKind,
@@ -58,9 +59,12 @@ from gprof_lite.probes.loader import LoaderChoice, open_object
 from gprof_lite.probes.page_faults import PageFaultProbe
 from gprof_lite.probes.return_probes import ReturnProbeRules
 
+logger = logging.getLogger(__name__)
+
 # The kernel's `targets` and `code` hold 64; half of it leaves room for processes that come and go.
 MAX_TARGETS: Final = 32
 MAX_STACKS: Final = 8192
+_LOAD_TRIES: Final = 4
 _MAX_EVENTS: Final = 10_000
 _LARGE_MAPPING_BYTES: Final = 16 * 1024 * 1024
 
@@ -125,8 +129,7 @@ class AllocationProbe:
     def __enter__(self) -> Self:
         with ExitStack() as on_failure:
             uprobes = self._uprobes or kernel_uprobes()
-            bpf = on_failure.enter_context(open_object("alloc", loader=self._loader))
-            self._kernel = AllocationKernel(bpf, uprobes, self._tuning, max_stacks=self._max_stacks)
+            self._kernel = self._load(uprobes)
             on_failure.callback(self._kernel.close)
             self._ring = self._kernel.events(self._note)
             on_failure.callback(self._ring.close)
@@ -147,6 +150,24 @@ class AllocationProbe:
         """Take everything away. Twice is once."""
         self._owned.close()
         self._targets.clear()
+
+    def _load(self, uprobes: KernelUprobes) -> AllocationKernel:
+        """The kernel gives up verifying a program (EAGAIN) when it has other work for this thread: seen here several
+        times in a row on a host with 20 runnable threads, after libbpf's own five tries. So a refusal counts only when
+        it is repeated."""
+        for _ in range(_LOAD_TRIES - 1):
+            try:
+                return self._load_once(uprobes)
+            except LoadRejected as exc:
+                logger.debug("loading failed, tried again", extra={"reason": exc.reason})
+        return self._load_once(uprobes)
+
+    def _load_once(self, uprobes: KernelUprobes) -> AllocationKernel:
+        with ExitStack() as on_failure:
+            bpf = on_failure.enter_context(open_object("alloc", loader=self._loader))
+            kernel = AllocationKernel(bpf, uprobes, self._tuning, max_stacks=self._max_stacks)
+            on_failure.pop_all()
+        return kernel
 
     def _open_faults(self, on_failure: ExitStack) -> PageFaultProbe | None:
         """Page faults are worth having, and nothing fails without them."""

@@ -73,6 +73,7 @@ def test_every_function_of_the_family_is_accounted_for_exactly(any_build: Build)
         assert nothing_lost(snapshot)
 
 
+@pytest.mark.filterwarnings("ignore:not a bytes object")  # bcc wants text as bytes and takes strings
 @pytest.mark.parametrize("name", ["glibc", "musl"])
 def test_programs_that_bcc_compiled_see_the_same(builds: Callable[[str], Build], name: str) -> None:
     # GIVEN the same sources, compiled on this host by bcc
@@ -94,6 +95,7 @@ def test_programs_that_bcc_compiled_see_the_same(builds: Callable[[str], Build],
         assert nothing_lost(snapshot)
 
 
+@pytest.mark.filterwarnings("ignore:not a bytes object")  # bcc wants text as bytes and takes strings
 def test_bcc_begins_anew_after_a_pause_too(builds: Callable[[str], Build]) -> None:
     with ProbedProgram(builds("glibc")) as program, watched(program, loader=LoaderChoice.BCC) as probe:
         program.do("paused", 10)
