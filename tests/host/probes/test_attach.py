@@ -193,6 +193,21 @@ def test_a_program_in_other_namespaces(static_program: Path, kernel: KernelUprob
             assert observer.difference("malloc") == ""
 
 
+def test_a_program_on_an_overlay_as_containers_have_it(static_program: Path, kernel: KernelUprobes) -> None:
+    # GIVEN
+    script = (
+        'mount -t tmpfs none /mnt && cd /mnt && mkdir lower upper work merged && cp "$1" lower/program && '
+        "mount -t overlay none -o lowerdir=lower,upperdir=upper,workdir=work merged && exec merged/program"
+    )
+    with (
+        in_namespaces("--mount", script=script, program=static_program) as target,
+        observed(target, kernel) as (observer, allocators),
+    ):
+        # THEN
+        assert allocators.problems == ()
+        assert observer.difference("malloc") == ""
+
+
 def test_a_process_that_is_traced_already(program: Path, kernel: KernelUprobes) -> None:
     # GIVEN a debugger on the target
     libc = ctypes.CDLL(None, use_errno=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from gprof_lite.errors import ProbeError
-from gprof_lite.probes import costs
+from gprof_lite.probes import calibration_child, costs
 from gprof_lite.probes.allocators import AllocatorMap, find_allocators
 from gprof_lite.probes.attach import kernel_uprobes
 from gprof_lite.probes.calibration import ASSUMED_COSTS
@@ -105,6 +106,26 @@ def test_what_cannot_be_tried_leaves_assumed_costs_and_a_sentence(warden: Warden
     assert not calibration.verified
     assert calibration.costs == ASSUMED_COSTS
     assert calibration.problem.endswith("probe calibrate: no permission")
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        pytest.param("raise SystemExit('no such luck')", "no such luck", id="ends"),
+        pytest.param("print('hello', flush=True); import time; time.sleep(60)", "did not answer", id="says anything"),
+        pytest.param("import time; time.sleep(60)", "did not answer", id="is silent"),
+    ],
+)
+def test_a_child_that_does_not_do_its_part_leaves_a_sentence(
+    warden: Warden, stop: StopToken, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str, words: str
+) -> None:
+    # GIVEN
+    (tmp_path / "program.py").write_text(program)
+    monkeypatch.setattr(calibration_child, "_PROGRAM", tmp_path / "program.py")
+    monkeypatch.setattr(calibration_child, "_ANSWER_WITHIN_S", 0.3)
+
+    # THEN
+    assert words in calibrate(warden, stop).problem
 
 
 def test_a_stop_ends_it_at_once(warden: Warden, stop: StopToken) -> None:
