@@ -79,7 +79,8 @@ def run_container(tmp_path: Path) -> Iterator[RunContainer]:
         for program in (runtime, str(BUSYBOX)):
             if shutil.which(program) is None:
                 pytest.skip(f"needs {program} (Debian: runc, crun, busybox-static)")
-        identifier = f"gprof-lite-{os.getpid()}-{next(_numbers)}"
+        # Not "gprof-lite-PID-NUMBER": a starting agent takes that for the cgroup of one that ended, and kills it.
+        identifier = f"tested-container-{os.getpid()}-{next(_numbers)}"
         bundle = tmp_path / identifier
         _make_root(bundle / "rootfs", files or {})
         _write_config(bundle, runtime, argv, f"/{identifier}", memory_limit, environment or {})

@@ -86,7 +86,7 @@ def test_a_beginning_that_fits_two_names_both(run_container: RunContainer) -> No
     first, second = run_container("runc", SLEEP), run_container("crun", SLEEP)
 
     with pytest.raises(ConfigError) as caught:
-        ContainerDirectory().find(f"gprof-lite-{os.getpid()}")
+        ContainerDirectory().find(f"tested-container-{os.getpid()}")
 
     assert first.id in str(caught.value)
     assert second.id in str(caught.value)

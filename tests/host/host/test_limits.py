@@ -28,7 +28,7 @@ def groups() -> Iterator[Path]:
     """A memory cgroup with one inside, ``outer/inner``."""
     tree = CgroupTrees.find().memory
     assert tree is not None
-    outer = tree.mount / f"gprof-lite-{os.getpid()}-outer"
+    outer = tree.mount / f"tested-group-{os.getpid()}"
     (outer / "inner").mkdir(parents=True)
     yield outer
     (outer / "inner").rmdir()
