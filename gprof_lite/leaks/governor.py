@@ -107,19 +107,14 @@ class Governor:
         self._meter = Meter(costs, started_s)
         self._level = Level.FULL
         self._attached = True
-        self._is_detaching = False
         self._n_bursts = 1
         self._n_bursts_left = 0
         self._change_at_s = self._end_s
         self._burst_limit_ns = self._budget_ns
 
     def step(self, now_s: float, hits: ProbeHits) -> GovernorStep:
-        """Decide what to do from ``now_s`` on. ``hits``: as the probes count, since they were attached."""
-        self._meter.read(now_s, hits, self._attached or self._is_detaching)
-        if self._is_detaching:
-            # These hits are from before the probes were really gone: they count, and say nothing of what is left.
-            self._is_detaching = False
-            self._meter.forget_rate()
+        """Decide what to do from ``now_s`` on. ``hits``: all since the window began, as the probes count them."""
+        self._meter.read(now_s, hits, self._attached)
         if self._left_ns <= 0:
             self._drop_to(Level.DETACHED)
         elif self._attached:
@@ -229,9 +224,9 @@ class Governor:
         self._detach()
 
     def _detach(self) -> None:
-        self._is_detaching = self._attached
+        if self._attached:
+            self._meter.detached()
         self._attached = False
-        self._meter.forget_rate()  # what is still attached has a rate of its own
 
     # --- asking and telling -------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ class Meter:
         self._last_s = started_s
         self._last = _NO_HITS
         self._measured_s = 0.0
+        self._is_detaching = False
         self.spent_ns = 0.0
         self.attached_s = 0.0
         self.rate_ns_per_s = 0.0
@@ -39,6 +40,12 @@ class Meter:
         self._measured_s = 0.0
         self.rate_ns_per_s = self.sampling_ns_per_s = 0.0
 
+    def detached(self) -> None:
+        """The probes on blocks go now. What is still attached has a rate of its own, to be measured from the next
+        reading on: that reading holds hits from before they were really gone."""
+        self.forget_rate()
+        self._is_detaching = True
+
     def read(self, now_s: float, hits: ProbeHits, attached: bool) -> None:
         """Take a reading; ``attached``: whether malloc and free were probed since the last one."""
         elapsed_s = now_s - self._last_s
@@ -48,7 +55,8 @@ class Meter:
         self.spent_ns += fresh_ns
         if attached:
             self.attached_s += max(0.0, elapsed_s)
-        if elapsed_s <= 0:
+        if elapsed_s <= 0 or self._is_detaching:
+            self._is_detaching = False
             return
         self._measured_s += elapsed_s
         # The last reading counts by as long as it took, so that a rise is seen within half a second.

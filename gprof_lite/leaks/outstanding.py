@@ -144,6 +144,7 @@ class AllocationHistory:
         self._previous: AllocationSnapshot | None = None
         self._times_s: list[float] = []
         self._n_until_point = 0
+        self._n_points_before = 0
         self._stride = 1
         self.n_bursts = 0
         self.n_untracked = 0
@@ -179,6 +180,7 @@ class AllocationHistory:
         if previous is None or previous.attached_s != snapshot.attached_s:
             self._begin_burst()
         closed = self._closed_epochs(snapshot)
+        self._n_points_before = len(self._times_s)
         is_point = self._is_point()
         if is_point:
             self._times_s.append(snapshot.taken_s)
@@ -238,8 +240,7 @@ class AllocationHistory:
         if track is None:
             if not _weight(stack):
                 return
-            n_points = len(self._times_s)
-            self._tracks[key] = _Track(stack, n_points - 1 if n_points else 0)
+            self._tracks[key] = _Track(stack, self._n_points_before)
             return
         if closed and self._previous is not None:
             track.count_deaths(stack, closed, (snapshot.taken_s - self._previous.taken_s) / _horizon_s(snapshot))
@@ -265,9 +266,6 @@ class AllocationHistory:
     def _add_points(self) -> None:
         n_points = len(self._times_s)
         for track in self._tracks.values():
-            missing = n_points - 1 - len(track.points)
-            if missing > 0:
-                track.points.extend([0] * missing)
             if len(track.points) < n_points:
                 track.points.append(_weight(track.last))
 

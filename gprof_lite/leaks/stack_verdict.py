@@ -13,6 +13,7 @@ from typing import Final
 from gprof_lite.leaks.outstanding import Cell, Deaths, StackHistory
 from gprof_lite.leaks.shape import Shape, shape_of
 from gprof_lite.leaks.trend import trend_of
+from gprof_lite.model.allocation import AllocationKind
 
 # Of blocks that have settled, this many deaths in all that the epochs span are turnover: a third goes within it.
 TURNOVER_DEATHS: Final = 0.4
@@ -62,10 +63,17 @@ class StackVerdict:
     stays: bool | None
 
 
-def judge_stack(history: StackHistory, times_s: Sequence[float]) -> StackVerdict:
-    """Judge one stack of blocks (not of page faults). ``times_s``: of ``history.points``."""
-    if history.grown_bytes > history.last.outstanding_bytes / 2 > 0:
-        return _judge_growing_blocks(history, times_s)
+def judge_stack(history: StackHistory, times_s: Sequence[float], *, is_interrupted: bool = False) -> StackVerdict:
+    """Judge one stack of blocks or mappings (not of page faults).
+
+    Args:
+        times_s: of ``history.points``.
+        is_interrupted: the probes on blocks rested in between. Mappings are watched all the time, and their epochs
+            begin anew with each burst nevertheless, so they are judged by their size over time.
+    """
+    grows_in_place = history.grown_bytes > history.last.outstanding_bytes / 2 > 0
+    if grows_in_place or (is_interrupted and history.last.kind is not AllocationKind.MALLOC):
+        return _judge_by_size(history, times_s)
     cells = history.cells
     n_samples = sum(cell.n_sampled for cell in cells)
     stays = _stays(history.deaths)
@@ -183,7 +191,7 @@ def _probability(state: StackState, n_active: int, stays: bool | None) -> float:
     }[state]
 
 
-def _judge_growing_blocks(history: StackHistory, times_s: Sequence[float]) -> StackVerdict:
+def _judge_by_size(history: StackHistory, times_s: Sequence[float]) -> StackVerdict:
     """A block that is made larger again and again is one block, as old as the first: its size over time counts."""
     shape = shape_of(times_s, history.points)
     n_steps = sum(1 for early, late in pairwise(history.points) if late > early)

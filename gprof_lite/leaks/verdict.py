@@ -105,7 +105,7 @@ def _stack_verdicts(observation: TargetObservation, min_age_s: float) -> tuple[l
     blocks: list[StackVerdict] = []
     faults: list[StackVerdict] = []
     for stack in history.stacks(observation.pid, min_age_s):
-        verdict = judge_stack(stack, history.times_s)
+        verdict = judge_stack(stack, history.times_s, is_interrupted=history.is_interrupted)
         (faults if stack.last.kind is AllocationKind.FAULT else blocks).append(verdict)
     return blocks, faults
 

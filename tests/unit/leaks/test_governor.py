@@ -64,8 +64,6 @@ def run(
         hits = ProbeHits({"malloc": int(n_pairs), "free": int(n_pairs), "fault": int(n_faults)}, int(n_sampled))
         step = governor.step(now_s, hits)
         result.steps.append((now_s, step))
-        if step.attached and not attached:
-            n_pairs = n_sampled = 0.0  # probes that are attached anew count from zero
         attached, tuning, next_s = step.attached, step.tuning, max(step.ask_again_s, now_s + 1e-3)
         faults_attached = step.level is not Level.DETACHED
     return result

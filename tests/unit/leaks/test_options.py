@@ -82,7 +82,7 @@ def test_sensitivity_moves_what_counts_as_a_leak() -> None:
 @pytest.mark.parametrize("mode", ["targeted", "debug"])
 def test_a_mode_that_needs_a_target_says_so(mode: str) -> None:
     with pytest.raises(ConfigError) as refusal:
-        LeakOptions(mode=mode)
+        LeakOptions(mode=mode).require_target()
     assert refusal.value.key == "memory_leak_hunter.mode"
     assert mode in str(refusal.value)
     assert "target_pid" in str(refusal.value)
@@ -102,7 +102,7 @@ def test_two_targets_are_refused_by_name() -> None:
         ("sensitivity", "high"),
         ("sampling_rate", "0"),
         ("min_unfreed_age", "30 parsecs"),
-        ("targeted_budget_percent", "200"),
+        ("targeted_budget", "200"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused(key: str, value: str) -> None:
