@@ -115,7 +115,7 @@ def compile_program(request: CompileRequest) -> Compilation:
     with _errors_of_this_process() as said:
         try:
             module = bcc.BPF(
-                text=definitions(source, request) + source,
+                text=(definitions(source, request) + source).encode(),
                 # Debian's headers belong to another compiler than the one in bcc: its warnings about them say nothing.
                 cflags=[f"-I{directory}", "-Wno-everything", "-Werror=implicit-function-declaration"],
             )

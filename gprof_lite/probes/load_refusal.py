@@ -16,6 +16,7 @@ PROC: Final = Path("/proc")
 _LOG_END_CHARACTERS: Final = 4000
 # libbpf 1.x wraps the verifier's words in these lines.
 _LOG: Final = re.compile(r"-- BEGIN PROG LOAD LOG --\n(.*?)(?:-- END PROG LOAD LOG --|$)", re.DOTALL)
+_NOT_A_VERDICT: Final = ("processed ", "verification time", "cur state:", "old state:")
 _NO_BTF_WORDS: Final = ("failed to find valid kernel BTF", "Error loading vmlinux BTF")
 
 
@@ -78,6 +79,6 @@ def _has_capability(proc: Path) -> bool:
 
 
 def _verdict(log: str) -> str:
-    """The line in which the verifier says what it does not like: the last one that is no statistics."""
-    lines = [line for line in log.splitlines() if line and not line.startswith(("processed ", "verification time"))]
+    """The line in which the verifier says what it does not like: the last one that is no appendix to it."""
+    lines = [line for line in log.splitlines() if line and not line.startswith(_NOT_A_VERDICT)]
     return lines[-1].strip() if lines else "without a reason"
