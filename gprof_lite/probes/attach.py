@@ -25,6 +25,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import struct
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -93,8 +94,12 @@ class KernelUprobes:
         return KernelUprobes(self.multi_type, None, self.perf_type, self.perf_return_bit, self.cookies)
 
 
-def kernel_uprobes(btf: Path = KERNEL_BTF, pmu: Path = _PMU) -> KernelUprobes:
-    """Read what the running kernel offers. Cheap enough for once at start: one read of its BTF."""
+def kernel_uprobes(btf: Path = KERNEL_BTF, pmu: Path = _PMU, release: str | None = None) -> KernelUprobes:
+    """Read what the running kernel offers. Cheap enough for once at start: one read of its BTF.
+
+    Args:
+        release: as uname(2) has it; says what a kernel without BTF can do.
+    """
     try:
         attach_types = kernel_enum("bpf_attach_type", btf)
     except FormatError:
@@ -104,8 +109,9 @@ def kernel_uprobes(btf: Path = KERNEL_BTF, pmu: Path = _PMU) -> KernelUprobes:
         session_type=attach_types.get("BPF_TRACE_UPROBE_SESSION"),
         perf_type=_read_number(pmu / "type"),
         perf_return_bit=_read_number(pmu / "format/retprobe", after="config:") or 0,
-        # Where BTF does not list attach types the kernel is older than bpf_link for perf events.
-        cookies="BPF_PERF_EVENT" in attach_types,
+        cookies="BPF_PERF_EVENT" in attach_types
+        if attach_types
+        else _version(release or os.uname().release) >= (5, 15),
     )
 
 
@@ -257,6 +263,11 @@ def _open(path: str, pid: int) -> int:
         raise ProbeError("uprobe", f"cannot attach to process {pid}: {path} is gone") from exc
     except OSError as exc:
         raise ProbeError("uprobe", f"cannot open {path}: {exc.strerror}") from exc
+
+
+def _version(release: str) -> tuple[int, int]:
+    match = re.match(r"(\d+)\.(\d+)", release)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def _read_number(path: Path, after: str = "") -> int | None:

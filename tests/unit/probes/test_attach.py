@@ -43,10 +43,11 @@ def test_attach_types_are_the_running_kernels(tmp_path: Path) -> None:
     assert (kernel.attach_type(ProbeKind.ENTRY), kernel.attach_type(ProbeKind.SESSION)) == (50, 60)
 
 
-def test_an_old_kernel_has_perf_events_only(tmp_path: Path) -> None:
-    kernel = kernel_uprobes(tmp_path / "none", write_pmu(tmp_path / "uprobe"))
+@pytest.mark.parametrize(("release", "cookies"), [("5.10.0-28-amd64", False), ("5.15.0-generic", True), ("?", False)])
+def test_a_kernel_without_btf_has_perf_events_only(tmp_path: Path, release: str, cookies: bool) -> None:
+    kernel = kernel_uprobes(tmp_path / "none", write_pmu(tmp_path / "uprobe"), release)
 
-    assert kernel == KernelUprobes(None, None, perf_type=9, perf_return_bit=3, cookies=False)
+    assert kernel == KernelUprobes(None, None, perf_type=9, perf_return_bit=3, cookies=cookies)
 
 
 def test_damaged_btf_is_as_none(tmp_path: Path) -> None:
