@@ -38,7 +38,7 @@ _MAX_BUILD_ID_BYTES: Final = 64
 
 # Of hundreds of files the headers are kept in memory, so of their sections only those with code and these.
 _KEPT_SECTIONS: Final = frozenset(
-    (".gnu_debuglink", ".debug_info", ".gopclntab", ".data.rel.ro.gopclntab", ".go.module")
+    (".gnu_debuglink", ".debug_info", ".symtab", ".gopclntab", ".data.rel.ro.gopclntab", ".go.module")
 )
 
 

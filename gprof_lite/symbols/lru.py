@@ -41,6 +41,9 @@ class LruCache(Generic[K, V]):
 
     def put(self, key: K, value: V, weight: int) -> None:
         """Add or replace; make room by dropping the oldest others."""
+        known = self._entries.get(key)
+        if known is not None and known[0] is value:
+            self.weight -= self._entries.pop(key)[1]  # it stays, so nobody is told
         self.remove(key)
         self._entries[key] = value, weight
         self.weight += weight

@@ -85,6 +85,8 @@ class Modules:
 
     def vdso(self, n_bytes: int) -> Module | None:
         """The vdso as a module, if ours is the target's."""
+        if self._vdso is not None and self._vdso.fd < 0 and not self._vdso.settled:
+            self._vdso = None  # what was prepared of it had to go
         if self._vdso is None:
             try:
                 self._vdso = Module.from_fd(open_vdso(n_bytes), VDSO, ("",))

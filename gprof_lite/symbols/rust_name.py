@@ -14,7 +14,8 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-_LEGACY: Final = re.compile(r"_ZN((?:\d+[^E\s]*?)+)17h[0-9a-f]{16}E")
+_HASH: Final = re.compile(r"h[0-9a-f]{16}")
+_LENGTH: Final = re.compile(r"[0-9]{1,5}")
 _ESCAPE: Final = re.compile(r"\$(SP|BP|RF|LT|GT|LP|RP|C|u[0-9a-f]{1,6})\$|\.\.")
 _ESCAPES: Final = {"SP": "@", "BP": "*", "RF": "&", "LT": "<", "GT": ">", "LP": "(", "RP": ")", "C": ","}
 
@@ -35,26 +36,25 @@ def demangle_rust(symbol: str) -> str | None:
         return None
     if symbol.startswith("_R"):
         try:
-            return _V0(symbol[2:].partition(".")[0]).symbol()
+            return _V0(symbol[2:].partition(".")[0]).symbol() or None
         except _Unreadable:
             return None
     return _legacy(symbol)
 
 
 def _legacy(symbol: str) -> str | None:
-    if not (symbol.startswith("_ZN") and _LEGACY.match(symbol)):
+    """Names with their lengths before them; the last one is a hash, which is how it is told from C++."""
+    if not symbol.startswith("_ZN"):
         return None
     parts = []
     at = 3
-    while at < len(symbol) and symbol[at].isdigit():
-        digits = re.match(r"[0-9]{1,5}", symbol[at:])
-        if digits is None:
-            return None
-        at += digits.end()
-        part = symbol[at : at + int(digits[0])]
-        at += len(part)
-        parts.append(part.removeprefix("_") if part.startswith("_$") else part)
-    return _ESCAPE.sub(_unescape, "::".join(parts[:-1])) or None  # the last one is the hash
+    while digits := _LENGTH.match(symbol, at):
+        at = digits.end() + int(digits[0])
+        parts.append(symbol[digits.end() : at])
+    if len(parts) < 2 or not _HASH.fullmatch(parts.pop()) or not symbol.startswith("E", at):
+        return None
+    names = (part.removeprefix("_") if part.startswith("_$") else part for part in parts)
+    return _ESCAPE.sub(_unescape, "::".join(names)) or None
 
 
 def _unescape(match: re.Match[str]) -> str:

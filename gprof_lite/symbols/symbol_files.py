@@ -113,16 +113,15 @@ class SymbolFiles:
 
     def _settle(self, module: Module, deadline: Deadline) -> None:
         module.n_tries += 1
-        if module.symbols is None:
-            self.n_failed += 1
+        if module.header.section_named(".symtab") is None:
             try:
                 module.go = read_go_functions(module.fd, module.header, module.path)
             except FormatError:
                 pass
-            # Out of time is no answer; but a file that takes too long every time must not cost it for ever.
-            module.settled = not deadline.passed or module.n_tries >= 2
-        else:
-            module.settled = True
+        # Out of time is no answer; but a file that takes too long every time must not cost it for ever.
+        module.settled = module.symbols is not None or not deadline.passed or module.n_tries >= 2
+        if module.settled and module.symbols is None and module.go is None:
+            self.n_failed += 1
         if module.settled and module.go is None:
             module.close()
 
@@ -131,8 +130,9 @@ class SymbolFiles:
         section = module.header.section_of(address)
         if module.header.sections and section is None:
             return ()
-        if module.go is not None:
-            return _find_go(module, address)
+        found_go = _find_go(module, address)
+        if found_go:
+            return found_go
         cache = self._open(module)
         if cache is None:
             return ()
