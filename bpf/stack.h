@@ -38,6 +38,7 @@
 #define CODE_FRAME_POINTERS 1ull /* compiled with frame pointers */
 #define CODE_SYSTEM 2ull    /* text of the allocator, libc or the dynamic linker: what it maps is its own business */
 #define CODE_ALLOCATOR 4ull /* body of a probed allocator function: what it calls is part of the call we saw */
+#define CODE_PROGRAM 8ull   /* the executable's own code, not a library's */
 #define CODE_FLAGS 15ull
 
 enum stack_stop {
@@ -120,6 +121,15 @@ static __always_inline bool is_frame(u64 bp, u64 sp)
 	return bp >= sp && bp - sp < STACK_REACH && !(bp & 7);
 }
 
+/* Is there a frame at bp: above the saved frame pointer, an address that a call returns to? */
+static __always_inline bool is_frame_of_code(const struct code_table *code, u64 bp)
+{
+	u64 above = 0;
+
+	return !bpf_probe_read_user(&above, sizeof(above), (void *)(bp + 8)) && code_end(code, above) &&
+	       follows_call(above);
+}
+
 /* The caller of a function that keeps no frame pointer: search its frame for what a call left behind.
  *
  * at.pc is inside such a function and at.sp is the lowest word of its frame. A word that lies in code and follows a
@@ -136,7 +146,7 @@ STACK_FUNCTION int find_caller(struct stack_walk *walk, const struct code_table 
 
 	if (!walk || !code)
 		return 0;
-	has_frame = is_frame(walk->at.bp, walk->at.sp);
+	has_frame = is_frame(walk->at.bp, walk->at.sp) && is_frame_of_code(code, walk->at.bp);
 	if (has_frame && (walk->at.bp - walk->at.sp) / 8 < n_words)
 		n_words = (walk->at.bp - walk->at.sp) / 8;
 	walk->window_at = walk->at.sp;
@@ -153,21 +163,23 @@ STACK_FUNCTION int find_caller(struct stack_walk *walk, const struct code_table 
 	}
 	walk->saved_bp = 0;
 	for (u32 i = 0; i < STACK_WINDOW; i++) {
-		u64 word, slot;
+		u64 word, slot, end;
 
 		if (i >= n_words)
 			break;
 		word = walk->window[i];
 		slot = walk->at.sp + 8 * i;
 		if (word > slot && word - slot < STACK_REACH) {
-			u64 above[2];
-
-			if (!walk->saved_bp && !has_frame && !(word & 7) &&
-			    !bpf_probe_read_user(above, sizeof(above), (void *)word) && code_end(code, above[1]))
+			if (!walk->saved_bp && !has_frame && !(word & 7) && is_frame_of_code(code, word))
 				walk->saved_bp = word;
 			continue;
 		}
-		if (!code_end(code, word) || !follows_call(word))
+		end = code_end(code, word);
+		/* libc calls programs, and itself; that it called another library is a left-over of some earlier call.
+		 */
+		if (!end || ((end & CODE_SYSTEM) && !(walk->last_end & (CODE_SYSTEM | CODE_PROGRAM))))
+			continue;
+		if (!follows_call(word))
 			continue;
 		walk->at.pc = word;
 		walk->at.sp = slot + 8;
@@ -257,6 +269,9 @@ STACK_FUNCTION int collect_stack(struct stack_walk *walk, const struct code_tabl
 			add_frame(walk);
 			walk->before_end = walk->last_end;
 			walk->last_end = code_end(code, walk->at.pc);
+			/* From the program out to libc: that is where main or a thread was called. */
+			if ((walk->last_end & CODE_SYSTEM) && (walk->before_end & CODE_PROGRAM))
+				break;
 		}
 	}
 	for (u32 turn = 0; turn < STACK_DEPTH; turn++) {

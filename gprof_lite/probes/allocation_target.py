@@ -116,7 +116,7 @@ class AllocationTarget:
             return
         mappings = parse_maps(seen.code_lines)
         self._flags = examine_code(self.pid, mappings, _is_static(seen), self._flags)
-        put_code(self.pid, pack_code_table(code_ranges(seen, self._flags)))
+        put_code(self.pid, pack_code_table(code_ranges(seen, self._flags, _program(self.pid))))
         self._allocators = seen
 
     def attach(self, *, blocks: bool) -> None:
@@ -213,6 +213,14 @@ def _open(module: AllocatorModule) -> int:
         raise FormatError(module.path, "is not mapped any more") from exc
     except OSError as exc:
         raise FormatError(module.path, f"cannot be opened: {exc.strerror}") from exc
+
+
+def _program(pid: int) -> str:
+    """What the kernel calls the executable; empty when the process is gone."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+    except OSError:
+        return ""
 
 
 def _is_static(seen: AllocatorMap) -> bool:

@@ -24,6 +24,7 @@ from gprof_lite.probes.allocators import AddressRange, AllocatorMap, FileKey
 FRAME_POINTERS: Final = 1
 SYSTEM: Final = 2
 ALLOCATOR: Final = 4
+PROGRAM: Final = 8
 _FLAG_BYTES: Final = 16
 
 _END_OF_USER_SPACE: Final = 1 << 47
@@ -102,14 +103,19 @@ class CodeRange:
     flags: int
 
 
-def code_ranges(allocators: AllocatorMap, flags: Dictionary[FileKey, CodeFlags]) -> list[CodeRange]:
-    """All code of a process, sorted, cut where flags change. At most as many ranges as the kernel's table holds."""
+def code_ranges(allocators: AllocatorMap, flags: Dictionary[FileKey, CodeFlags], program: str = "") -> list[CodeRange]:
+    """All code of a process, sorted, cut where flags change. At most as many ranges as the kernel's table holds.
+
+    Args:
+        program: what the kernel calls its executable.
+    """
     bodies = [body for module in allocators.modules if module.hands_out_blocks for body in module.bodies]
     layers = ((SYSTEM, allocators.own_text), (ALLOCATOR, tuple(bodies)))
     ranges: list[CodeRange] = []
     for mapping in parse_maps(allocators.code_lines):
         if mapping.path != "[uprobes]" and mapping.end <= _END_OF_USER_SPACE:
-            ranges.extend(_cut(mapping, ((FRAME_POINTERS, _frame_pointers(mapping, flags)), *layers)))
+            own = (PROGRAM if mapping.path == program else 0, ((mapping.start, mapping.end),))
+            ranges.extend(_cut(mapping, ((FRAME_POINTERS, _frame_pointers(mapping, flags)), own, *layers)))
     return _fewer(ranges, CODE_RANGES - 1)
 
 
