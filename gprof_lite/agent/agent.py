@@ -100,9 +100,11 @@ class Agent:
         """Observe and deliver, window by window.
 
         Raises:
+            ConfigError: settings contradict each other.
             PrerequisiteError: something without which nothing can be observed is missing, or an agent runs already.
             SpoolError: the spool cannot be used.
         """
+        options_of(self._options, LeakOptions).require_target()
         with ExitStack() as parts:
             parts.enter_context(InstanceLock(self._own.lock_file))
             observation = parts.enter_context(

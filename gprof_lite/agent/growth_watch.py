@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from gprof_lite.agent.growth_row import GrowthRow
 from gprof_lite.clock import Clock
 from gprof_lite.errors import TargetGone
-from gprof_lite.host.cgroup_memory import walk_cgroup_memory
+from gprof_lite.host.cgroup_memory import CgroupMemoryReader
 from gprof_lite.host.cgroups import CgroupTrees
 from gprof_lite.host.containers import ContainerDirectory
 from gprof_lite.host.identity import ProcessIdentity
@@ -49,6 +49,7 @@ class GrowthWatch:
     ) -> None:
         self._reader = reader
         self._trees = trees
+        self._cgroup_reader = CgroupMemoryReader(trees)
         self._containers = containers
         self._thresholds = thresholds
         self._clock = clock
@@ -72,7 +73,7 @@ class GrowthWatch:
         readings = tuple(self._reader.read())
         self._latest = {ProcessIdentity(each.pid, each.start_time_ticks): each for each in readings}
         self._processes.observe(now_s, readings)
-        self._cgroups.observe(now_s, walk_cgroup_memory(self._trees))
+        self._cgroups.observe(now_s, self._cgroup_reader.read())
 
     @property
     def latest(self) -> Iterable[ProcessMemory]:

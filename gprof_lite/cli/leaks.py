@@ -91,6 +91,8 @@ def run(options: OptionValues) -> int:
         raise ConfigError(
             named[1], getattr(own, named[1]), f"one way to name the target, but --{named[0]} is given too"
         )
+    if not named:
+        leak.require_target()
     is_targeted = bool(named or leak.targets)
     if own.watch and is_targeted:
         raise ConfigError("watch", "true", "no target: the table alone is refreshed")

@@ -1,7 +1,7 @@
 """What container runtimes have written down about their containers: name, image, labels. Files only.
 
 No daemon is asked and nothing is executed: a client for one runtime cost another agent 600 MB and more, and a daemon
-may hang. Where each runtime keeps what (checked against the runtimes' sources in 2026):
+may hang. Where each runtime keeps what (tested on files in these shapes; only runc and crun were run):
 
 * docker: ``/var/lib/docker/containers/ID/config.v2.json``, ``Name`` with a slash before it.
 * containerd: the OCI ``config.json`` of each task; what Kubernetes calls things is in its annotations

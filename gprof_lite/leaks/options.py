@@ -134,12 +134,19 @@ class LeakOptions:
                 targets[next(reversed(targets))],
                 f"one target only, but {given} are given",
             )
-        if self.mode != GROWTH_DETECTION and not targets:
+        if self.max_events_per_second > self.event_buffer * 1000:
+            raise ConfigError(_key("event_buffer"), self.event_buffer, "room for at least a millisecond of events")
+
+    def require_target(self) -> None:
+        """Where no target is given in another way, the modes that need one must name it.
+
+        Raises:
+            ConfigError: they do not.
+        """
+        if self.mode != GROWTH_DETECTION and not self.targets:
             raise ConfigError(
                 _key("mode"), self.mode, f"{GROWTH_DETECTION}, or a target_pid, target_cgroup_id or target_container"
             )
-        if self.max_events_per_second > self.event_buffer * 1000:
-            raise ConfigError(_key("event_buffer"), self.event_buffer, "room for at least a millisecond of events")
 
     @property
     def targets(self) -> dict[str, int | str]:
