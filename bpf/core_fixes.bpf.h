@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* core_fixes.bpf.h: where kernels differ. Each function hides one change and names the commit that made it.
+ * Linux 5.8 is the oldest: what user space reads comes through ring buffers (457f44363a88).
  *
  * Under bcc the headers decide. Where they are not those of the running kernel (HEADERS_MATCH is 0), what would be read
  * by them is not read: the answer is 0, "not known".
@@ -9,29 +10,16 @@
 
 #ifndef FOR_BCC
 
-/* cf25e24db61c ("time: Rename tsk->real_start_time to ->start_boottime"), Linux 5.5. */
-struct task_struct___before_5_5 {
-	u64 real_start_time;
-} __attribute__((preserve_access_index));
-
 /* Nanoseconds since boot, suspended time included, at which a task started: what /proc/PID/stat shows in ticks. */
 static __always_inline u64 start_boottime_ns(const struct task_struct *task)
 {
-	const struct task_struct___before_5_5 *old = (const void *)task;
-
-	if (bpf_core_field_exists(task->start_boottime))
-		return BPF_CORE_READ(task, start_boottime);
-	return BPF_CORE_READ(old, real_start_time);
+	return BPF_CORE_READ(task, start_boottime);
 }
 
-/* 67c0496e87d1 ("kernfs: convert kernfs_node->id from union kernfs_node_id to u64"), Linux 5.5: the same 8 bytes. */
+/* The id of a cgroup: the inode number of its directory. */
 static __always_inline u64 cgroup_id(const struct cgroup *cgroup)
 {
-	const struct kernfs_node *node = BPF_CORE_READ(cgroup, kn);
-	u64 id = 0;
-
-	bpf_core_read(&id, sizeof(id), &node->id);
-	return id;
+	return BPF_CORE_READ(cgroup, kn, id);
 }
 
 /* f1a7941243c1 ("mm: convert mm's rss stats into percpu_counter"), Linux 6.2. Of such a
@@ -51,8 +39,10 @@ static __always_inline u64 counted_pages(const struct mm_struct *mm, enum memory
 	const struct mm_struct___before_6_2 *old = (const void *)mm;
 	s64 pages = 0;
 
-	/* A number that the compiler does not know cannot be part of a relocated access: sizes are multiplied here. */
-	if (bpf_core_type_exists(struct mm_rss_stat)) {
+	/* A member is asked for, not a type: for a type that the kernel does not have, libbpf looks into all modules,
+	 * which takes CAP_SYS_ADMIN. And a number that the compiler does not know cannot be part of a relocated access,
+	 * so sizes are multiplied here. */
+	if (bpf_core_field_exists(old->rss_stat.count)) {
 		bpf_probe_read_kernel(&pages, sizeof(pages), (const char *)&old->rss_stat + which * sizeof(pages));
 	} else {
 		const char *counters = (const char *)&mm->rss_stat;
@@ -75,12 +65,10 @@ static __always_inline bool victim_is_a_task(void)
 
 static __always_inline u64 start_boottime_ns(const struct task_struct *task)
 {
-#if !HEADERS_MATCH
-	return 0;
-#elif LINUX_VERSION_CODE >= KERNEL_VERSION(5, 5, 0)
+#if HEADERS_MATCH
 	return KERNEL_READ(task, start_boottime);
 #else
-	return KERNEL_READ(task, real_start_time);
+	return 0;
 #endif
 }
 

@@ -16,14 +16,23 @@ PROC: Final = Path("/proc")
 _LOG_END_CHARACTERS: Final = 4000
 # libbpf 1.x wraps the verifier's words in these lines.
 _LOG: Final = re.compile(r"-- BEGIN PROG LOAD LOG --\n(.*?)(?:-- END PROG LOAD LOG --|$)", re.DOTALL)
+_OLDEST: Final = (5, 8)
 _NOT_A_VERDICT: Final = ("processed ", "verification time", "cur state:", "old state:")
 _NO_BTF_WORDS: Final = ("failed to find valid kernel BTF", "Error loading vmlinux BTF")
 
 
 def explain(
-    probe: str, number: int, words: str, *, verifier_log: str = "", sys: Path = SYS, proc: Path = PROC
+    probe: str,
+    number: int,
+    words: str,
+    *,
+    verifier_log: str = "",
+    release: str = "",
+    sys: Path = SYS,
+    proc: Path = PROC,
 ) -> LoadRejected:
     """The error for a load that failed with this errno and these words of libbpf, which hold the verifier's log."""
+    release = release or os.uname().release
     log = _LOG.search(words)
     verifier_log = (log[1] if log else verifier_log).strip()[-_LOG_END_CHARACTERS:]
     if number in (errno.EPERM, errno.EACCES) and not verifier_log:
@@ -33,12 +42,18 @@ def explain(
         hint = "a kernel with CONFIG_DEBUG_INFO_BTF, or bcc and the kernel's headers: apt install python3-bpfcc"
     elif verifier_log:
         reason, hint = f"the kernel's verifier refuses it: {_verdict(verifier_log)}", ""
+    elif _kernel(release) < _OLDEST:
+        reason, hint = f"Linux {release} is too old", "it needs Linux 5.8, for ring buffers between programs and us"
     elif number == errno.ENOMEM:
         reason, hint = "out of memory", ""
     else:
         last = words.strip().rpartition("\n")[2].removeprefix("libbpf: ")
         reason, hint = f"{os.strerror(number)}" + (f" ({last})" if last else ""), ""
     return LoadRejected(probe, reason, verifier_log=verifier_log or words[-_LOG_END_CHARACTERS:].strip(), hint=hint)
+
+
+def _kernel(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", release)[:2])
 
 
 def _not_permitted(sys: Path, proc: Path) -> tuple[str, str]:
