@@ -69,6 +69,16 @@ def build(name: str, directory: Path) -> Build:
     return Build(program, preload)
 
 
+@cache
+def build_with_libraries(directory: Path, *, frame_pointers: bool) -> Build:
+    """tests/targets/probe_libraries.cpp."""
+    program = directory / f"probe-libraries-{frame_pointers}"
+    option = "-fno-omit-frame-pointer" if frame_pointers else "-fomit-frame-pointer"
+    source = SOURCE.with_name("probe_libraries.cpp")
+    subprocess.run(["g++", "-O2", option, "-o", str(program), str(source)], check=True)
+    return Build(program)
+
+
 def build_library(directory: Path, source: str = LIBRARY_SOURCE) -> Path:
     """The library that the scenario ``library`` loads."""
     library = directory / "libprobe.so"

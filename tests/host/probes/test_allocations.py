@@ -24,6 +24,7 @@ from tests.probed_programs import (
     ProbedProgram,
     build,
     build_library,
+    build_with_libraries,
     functions_of,
     outstanding,
     wait_until,
@@ -469,6 +470,29 @@ def n_breakpoints(pid: int) -> int:
                         memory.seek(start + at)
                         n += memory.read(1) == b"\xcc"
     return n
+
+
+@pytest.mark.parametrize(("frame_pointers", "least"), [(True, 0.97), (False, 0.6)], ids=["kept", "omitted"])
+def test_callers_behind_libraries_without_frame_pointers_are_found(
+    tmp_path: Path, frame_pointers: bool, least: float
+) -> None:
+    # GIVEN a C++ program and Debian's libraries, which keep no frame pointers
+    built = build_with_libraries(tmp_path, frame_pointers=frame_pointers)
+    with ProbedProgram(built) as program, watched(program) as probe:
+        # WHEN it allocates through strings, streams, containers, stdio and strdup
+        program.do("some", 1)
+        # THEN nearly all bytes are at exactly the function that kept them, called by main
+        snapshot = probe.snapshot()
+        right = sum(stack.outstanding_bytes for stack in snapshot.stacks if _is_right(functions_of(stack)))
+        assert right >= least * sum(stack.outstanding_bytes for stack in snapshot.stacks)
+        # AND stacks are few: garbage does not make new ones
+        assert len(snapshot.stacks) < 40
+        assert nothing_lost(snapshot)
+
+
+def _is_right(functions: list[str]) -> bool:
+    ours = [function for function in functions if function.startswith("out_")]
+    return len(ours) == 1 and "main" in functions[functions.index(ours[0]) :]
 
 
 def test_page_faults_say_who_touches_memory(builds: Callable[[str], Build]) -> None:
