@@ -2,9 +2,10 @@
 /* calibrate.bpf.c: counts calls of which everything is known, to see whether the probes of this kernel see them.
  *
  * Attached to a child of our own at the places that were chosen for real targets. The cookie of a probe is its place
- * (low byte) and how many bytes the function had pushed there (next byte).
+ * (low byte), how many bytes the function had pushed there (next byte), and where the arguments are (arguments.h).
  */
 #include "compat.h"
+#include "arguments.h"
 #include "calibrate.h"
 
 MAP_ARRAY(callers, u32, struct caller_range, 1)
@@ -33,13 +34,14 @@ static __always_inline struct place_calls *calls_of(struct pt_regs *ctx, bool is
 static __always_inline void count_call(struct pt_regs *ctx)
 {
 	struct place_calls *sums = calls_of(ctx, false);
+	u64 cookie = bpf_get_attach_cookie(ctx);
 
 	if (!sums)
 		return;
 	sums->n_calls++;
-	sums->arguments[0] += PT_REGS_PARM1(ctx);
-	sums->arguments[1] += PT_REGS_PARM2(ctx);
-	sums->arguments[2] += PT_REGS_PARM3(ctx);
+	sums->arguments[0] += probed_argument(ctx, cookie, 0);
+	sums->arguments[1] += probed_argument(ctx, cookie, 1);
+	sums->arguments[2] += probed_argument(ctx, cookie, 2);
 }
 
 PROGRAM_KPROBE("kprobe/count_entry", count_entry)

@@ -86,7 +86,7 @@ class _Place:
 
     @property
     def site(self) -> UprobeSite:
-        return UprobeSite(self.point.probe_file_offset, self.number | self.point.pushed_bytes << 8)
+        return UprobeSite(self.point.probe_file_offset, self.point.cookie(self.number))
 
 
 class _Programs:

@@ -127,7 +127,7 @@ class Observer:
         for symbol, point in points.items():
             if symbol not in self.numbers:
                 self.numbers[symbol] = len(self.numbers)
-                sites[symbol] = UprobeSite(point.probe_file_offset, self.numbers[symbol] | point.pushed_bytes << 8)
+                sites[symbol] = UprobeSite(point.probe_file_offset, point.cookie(self.numbers[symbol]))
         returning = [site for symbol, site in sites.items() if function_kind(symbol).has_return]
         for program, kind, some in (
             ("count_return", ProbeKind.RETURN, returning),
