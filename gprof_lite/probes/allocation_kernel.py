@@ -26,7 +26,7 @@ from gprof_lite.probes.allocation_layout import (
 )
 from gprof_lite.probes.allocation_target import AllocationPrograms
 from gprof_lite.probes.attach import KernelUprobes, ProbeKind
-from gprof_lite.probes.object import BpfObject, Link, RingReader
+from gprof_lite.probes.object import BpfMap, BpfObject, Link, RingReader
 
 _SESSION: Final = ("alloc_session",)
 _ENTRY_AND_RETURN: Final = ("alloc_entry", "alloc_return")
@@ -60,6 +60,7 @@ class AllocationKernel:
             if attach_type is not None:
                 bpf.set_attach_type(name, attach_type)
         bpf.load()
+        self._maps: dict[str, BpfMap] = {}
         self._links: list[Link] = []
         try:
             for name in _TRACEPOINTS:
@@ -77,6 +78,12 @@ class AllocationKernel:
         while self._links:
             self._links.pop().close()
 
+    def _map(self, name: str) -> BpfMap:
+        """Looked up once: the counters are read 50 times a second."""
+        if name not in self._maps:
+            self._maps[name] = self._bpf.map(name)
+        return self._maps[name]
+
     @property
     def _probes(self) -> tuple[str, ...]:
         return (*(_SESSION if self._session else _ENTRY_AND_RETURN), "free_entry")
@@ -89,45 +96,45 @@ class AllocationKernel:
         return AllocationPrograms(free=fd("free_entry"), entry=fd("alloc_entry"), leave=fd("alloc_return"))
 
     def tune(self, tuning: ProbeTuning, epoch_zero_ns: int) -> None:
-        self._bpf.map("tunings").update(KEY, pack_tuning(tuning, epoch_zero_ns))
+        self._map("tunings").update(KEY, pack_tuning(tuning, epoch_zero_ns))
 
     def put_target(self, pid: int, start_time_ticks: int, generation: int, image: int) -> None:
-        self._bpf.map("targets").update(_pid(pid), TARGET.pack(start_time_ticks, generation, image))
+        self._map("targets").update(_pid(pid), TARGET.pack(start_time_ticks, generation, image))
 
     def drop_target(self, pid: int) -> None:
-        self._bpf.map("targets").delete(_pid(pid))
-        self._bpf.map("code").delete(_pid(pid))
+        self._map("targets").delete(_pid(pid))
+        self._map("code").delete(_pid(pid))
 
     def put_code(self, pid: int, table: bytes) -> None:
-        self._bpf.map("code").update(_pid(pid), table)
+        self._map("code").update(_pid(pid), table)
 
     def events(self, callback: Callable[[bytes], None]) -> RingReader:
         return self._bpf.ring("events", callback)
 
     def counters(self) -> KernelCounters:
-        counters = self._bpf.map("counters")
+        counters = self._map("counters")
         return unpack_counters(counters.per_cpu(counters.lookup_number(0)))
 
     def totals(self, n_epochs: int) -> Iterator[tuple[int, KernelTotals]]:
-        for key, value in self._bpf.map("totals").items():
+        for key, value in self._map("totals").items():
             yield STACK_ID.unpack(key)[0], unpack_totals(value, n_epochs)
 
     def stack(self, stack_id: int) -> KernelStack | None:
-        value = self._bpf.map("stacks").lookup(STACK_ID.pack(stack_id))
+        value = self._map("stacks").lookup(STACK_ID.pack(stack_id))
         return unpack_stack(value) if value is not None else None
 
     def forget_stack(self, stack_id: int) -> None:
-        self._bpf.map("totals").delete(STACK_ID.pack(stack_id))
-        self._bpf.map("stacks").delete(STACK_ID.pack(stack_id))
+        self._map("totals").delete(STACK_ID.pack(stack_id))
+        self._map("stacks").delete(STACK_ID.pack(stack_id))
 
     def address_shift(self) -> int:
         """Addresses are followed with a share of 1/2^shift."""
-        return int(LEVEL.unpack(self._bpf.map("levels").lookup_number(0))[1])
+        return int(LEVEL.unpack(self._map("levels").lookup_number(0))[1])
 
     def relieve(self) -> None:
         """While the map of blocks is three quarters full: follow half as many addresses from now on."""
         while self._can_sweep:
-            n_blocks, shift = LEVEL.unpack(self._bpf.map("levels").lookup_number(0))
+            n_blocks, shift = LEVEL.unpack(self._map("levels").lookup_number(0))
             if n_blocks < self._max_blocks * _FULL or shift >= _MAX_SHIFT:
                 return
             self._sweep(shift + 1)
@@ -137,16 +144,16 @@ class AllocationKernel:
         if self._can_sweep:
             self._sweep(self.address_shift())
         else:
-            self._bpf.map("blocks").clear()
-            self._bpf.map("levels").update(KEY, LEVEL.pack(0, self.address_shift()))
-        self._bpf.map("totals").clear()
+            self._map("blocks").clear()
+            self._map("levels").update(KEY, LEVEL.pack(0, self.address_shift()))
+        self._map("totals").clear()
 
     def n_recursions_missed(self) -> int:
         """Hits that the kernel passed over because the program was running on that CPU already."""
         return sum(self._bpf.program_statistics(name).recursion_misses for name in self._probes)
 
     def _sweep(self, shift: int) -> None:
-        self._bpf.map("sweeps").update(KEY, SWEEP.pack(shift, 0, 0))
+        self._map("sweeps").update(KEY, SWEEP.pack(shift, 0, 0))
         self._bpf.run("sweep_blocks")
 
 

@@ -49,6 +49,7 @@ class PageFaultProbe:
             for name in ("faults", "stacks"):
                 self._bpf.set_max_entries(name, _MAX_STACKS)
             self._bpf.load()
+            self._counters = self._bpf.map("counters")
             link = self._bpf.attach("touch_page")
             on_failure.callback(link.close)
             self._owned = on_failure.pop_all()
@@ -94,7 +95,7 @@ class PageFaultProbe:
 
     def counters(self) -> dict[str, int]:
         """``hits``, ``sampled``, and what was lost by kind."""
-        counters = self._bpf.map("counters")
+        counters = self._counters
         values = counters.per_cpu(counters.lookup_number(0))
         sums = [sum(column) for column in zip(*map(_COUNTERS.unpack, values), strict=True)]
         return dict(zip(("hits", "sampled", "fault_stacks_full", "fault_bad_read"), sums, strict=True))
