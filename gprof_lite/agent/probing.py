@@ -204,6 +204,7 @@ class Probing:
             self.snapshot()
             probe.pause()
         elif step.attached and not probe.is_attached:
+            probe.retune(step.tuning)  # first: epochs as long as the burst can be set in a pause only
             probe.resume()
         elif step.attached and step.tuning != probe.tuning:
             probe.retune(step.tuning)

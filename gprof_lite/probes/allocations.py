@@ -243,7 +243,8 @@ class AllocationProbe:
     def retune(self, tuning: ProbeTuning) -> None:
         """Follow blocks by other rules from now on. Those that are followed keep what they stand for.
 
-        The map's size and the epochs stay as they are.
+        The map's size stays as it is, and so do the epochs while the probes are attached: in a pause they may be set
+        to what the next burst will span.
         """
         _check(tuning, self._identities)
         self._tuning = ProbeTuning(
@@ -253,7 +254,7 @@ class AllocationProbe:
             sample_bytes=tuning.sample_bytes,
             max_blocks=self._tuning.max_blocks,
             n_epochs=self._tuning.n_epochs,
-            epoch_ns=self._tuning.epoch_ns,
+            epoch_ns=self._tuning.epoch_ns if self.is_attached else tuning.epoch_ns,
         )
         self._kernel.tune(self._tuning, self._epoch_zero_ns)
 
