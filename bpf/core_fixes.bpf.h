@@ -25,8 +25,12 @@ static __always_inline u64 cgroup_id(const struct cgroup *cgroup)
 /* f1a7941243c1 ("mm: convert mm's rss stats into percpu_counter"), Linux 6.2. Of such a
  * counter each CPU keeps up to max(32, 2 * n_cpus) pages to itself. To add those up takes __per_cpu_offset, and kernels
  * without CONFIG_KALLSYMS_ALL give no program any variable's address. Before 6.2 threads kept up to 64 pages each. */
+struct atomic_counter {
+	long long counter;
+};
+
 struct mm_rss_stat {
-	s64 count[4];
+	struct atomic_counter count[4];
 };
 
 struct mm_struct___before_6_2 {
