@@ -40,7 +40,8 @@ class SymbolWorld:
 
     def _add_line(self, pid: int, line: str) -> None:
         maps = self.proc / str(pid) / "maps"
-        maps.write_text("".join(sorted([*maps.read_text().splitlines(keepends=True), line])))
+        lines = [*maps.read_text().splitlines(keepends=True), line]
+        maps.write_text("".join(sorted(lines, key=lambda each: int(each.partition("-")[0], 16))))
 
     def end(self, pid: int) -> None:
         """The process ends."""

@@ -56,7 +56,7 @@ class ChildConverter:
 
     def _run(self, batch: Sequence[Conversion], deadline: Deadline) -> bool:
         pairs = (argument for each in batch for argument in (each.source, str(each.target)))
-        argv = (sys.executable, "-m", convert.__name__, *pairs)
+        argv = (sys.executable, "-P", "-m", convert.__name__, *pairs)  # -P: nothing from the working directory
         try:
             with start_process_managed(
                 argv, warden=self._warden, stop=self._stop, name="symbols", environment=_environment()

@@ -24,7 +24,7 @@ from gprof_lite.symbols.debuginfod import Debuginfod
 from gprof_lite.symbols.demangle import demangle
 from gprof_lite.symbols.go_functions import read_go_functions
 from gprof_lite.symbols.lru import LruCache
-from gprof_lite.symbols.module import Module, ModuleKey
+from gprof_lite.symbols.module import Module
 
 _NO_ADDRESS: Final = 0xFFFFFFFF  # what symbolic says where it does not know a function's start
 
@@ -186,6 +186,3 @@ def _find_go(module: Module, address: int) -> tuple[Location, ...]:
     except FormatError:
         return ()
     return (Location(found.name),) if found is not None and found.name else ()
-
-
-__all__ = ["Location", "ModuleKey", "SymbolFiles"]

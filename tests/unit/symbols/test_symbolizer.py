@@ -207,3 +207,27 @@ def test_symbols_that_had_to_go_are_made_again(world: SymbolWorld, clock: FakeCl
         now = symbolizer.statistics()
         assert (now.n_symbol_files, now.n_cached_frames) == (1, 1)
         assert now.n_evicted > 0
+
+
+def test_a_process_with_thousands_of_mappings_is_read_to_its_end(world: SymbolWorld, symbolizer: Symbolizer) -> None:
+    # GIVEN 5,000 mappings before the one that is asked for
+    lines = [
+        f"{0x10000 + index * 0x2000:x}-{0x11000 + index * 0x2000:x} r-xp 00000000 00:00 0" for index in range(5000)
+    ]
+    (world.proc / str(PID) / "maps").write_text("\n".join(lines) + "\n")
+    start = world.map_file(PID, ELF / "sizes", BASE)
+
+    # THEN it is found
+    assert symbolizer.stack(PID, START, [start + 1]) == ("first",)
+
+
+def test_kernel_addresses_in_a_stack_are_the_kernels(world: SymbolWorld, symbolizer: Symbolizer) -> None:
+    # GIVEN a stack that begins in the kernel
+    (world.proc / "kallsyms").write_text("ffffffff81000000 T schedule\nffffffff81000100 T other\n")
+    start = world.map_file(PID, ELF / "sizes", BASE)
+
+    # THEN both parts have their names, and many questions read one table
+    addresses = [0xFFFFFFFF81000010, start + 1]
+    for _ in range(6):
+        assert symbolizer.stack(PID, START, addresses) == ("first", "schedule_[k]")
+    assert symbolizer.statistics().n_kernel_reads == 1
