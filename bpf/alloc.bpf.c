@@ -14,6 +14,7 @@
  */
 #include "compat.h"
 #include "alloc.h"
+#include "arguments.h"
 
 MAP_HASH(targets, u32, struct alloc_target, 64)
 MAP_HASH(code, u32, struct code_table, 64)
@@ -358,28 +359,28 @@ static __always_inline u64 product(u64 a, u64 b)
 	return a * b;
 }
 
-static __always_inline u64 size_of_call(struct pt_regs *ctx, u32 function)
+static __always_inline u64 size_of_call(struct pt_regs *ctx, u64 cookie, u32 function)
 {
 	switch (function) {
 	case FN_CALLOC:
-		return product(PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx));
+		return product(probed_argument(ctx, cookie, 0), probed_argument(ctx, cookie, 1));
 	case FN_REALLOC:
 	case FN_MEMALIGN:
-		return PT_REGS_PARM2(ctx);
+		return probed_argument(ctx, cookie, 1);
 	case FN_REALLOCARRAY:
-		return product(PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
+		return product(probed_argument(ctx, cookie, 1), probed_argument(ctx, cookie, 2));
 	case FN_POSIX_MEMALIGN:
-		return PT_REGS_PARM3(ctx);
+		return probed_argument(ctx, cookie, 2);
 	default:
-		return PT_REGS_PARM1(ctx);
+		return probed_argument(ctx, cookie, 0);
 	}
 }
 
 /* The entry of an allocating function. Returns whether its return is of interest. */
-static __always_inline bool enter_allocation(struct pt_regs *ctx, u32 function, u64 pushed_bytes)
+static __always_inline bool enter_allocation(struct pt_regs *ctx, u64 cookie, u32 function, u64 pushed_bytes)
 {
 	struct alloc_tuning *tuning = ONLY(tunings);
-	u64 size = size_of_call(ctx, function), old = 0;
+	u64 size = size_of_call(ctx, cookie, function), old = 0;
 	bool reallocates = function == FN_REALLOC || function == FN_REALLOCARRAY, chosen, has_old = false;
 	struct block block = {}, old_block = {};
 	struct block_key key = {};
@@ -389,7 +390,7 @@ static __always_inline bool enter_allocation(struct pt_regs *ctx, u32 function, 
 		return false;
 	chosen = size != ~0ull && choose(tuning, size, &block);
 	if (reallocates)
-		old = PT_REGS_PARM1(ctx);
+		old = probed_argument(ctx, cookie, 0);
 	if (old) {
 		struct alloc_target *target;
 
@@ -418,7 +419,7 @@ static __always_inline bool enter_allocation(struct pt_regs *ctx, u32 function, 
 	thread->is_chosen = chosen;
 	thread->block = block;
 	thread->size = size;
-	thread->arguments[0] = PT_REGS_PARM1(ctx);
+	thread->arguments[0] = probed_argument(ctx, cookie, 0);
 	thread->has_old = has_old;
 	thread->old = old_block;
 	return true;
@@ -451,7 +452,7 @@ static __always_inline bool enter(struct pt_regs *ctx)
 	ADD(mine->hits[function], 1);
 	if (function >= FN_MMAP)
 		return enter_mapping(ctx, function, cookie >> 8 & 0xff);
-	return enter_allocation(ctx, function, cookie >> 8 & 0xff);
+	return enter_allocation(ctx, cookie, function, cookie >> 8 & 0xff);
 }
 
 /* ---- return ---- */

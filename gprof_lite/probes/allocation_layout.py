@@ -31,7 +31,7 @@ _TOTALS: Final = struct.Struct("<2I6Q" + "QQII" * EPOCHS)
 _STACK: Final = struct.Struct(f"<Q3I2H{STACK_DEPTH}Q")
 _EVENT: Final = struct.Struct("<4I3Q4Q")
 
-# enum alloc_function; also the low byte of a probe's cookie.
+# enum alloc_function; also the low byte of a probe's cookie (ProbePoint.cookie).
 FUNCTIONS: Final = (
     FunctionKind.MALLOC,
     FunctionKind.CALLOC,
@@ -69,11 +69,6 @@ _COUNTERS: Final = struct.Struct(f"<{2 * _N_FUNCTIONS + len(LOSSES) + 3 + len(ST
 EVENT_FORK: Final = 100
 EVENT_EXEC: Final = 101
 EVENT_EXIT: Final = 102
-
-
-def cookie(kind: FunctionKind, pushed_bytes: int) -> int:
-    """What a probe is told about the place where it is."""
-    return FUNCTION_NUMBERS[kind] | pushed_bytes << 8
 
 
 def pack_tuning(tuning: ProbeTuning, epoch_zero_ns: int) -> bytes:

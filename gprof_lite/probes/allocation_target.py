@@ -11,7 +11,7 @@ from gprof_lite.errors import FormatError, ProbeError, TargetGone
 from gprof_lite.host.identity import ProcessIdentity
 from gprof_lite.host.maps import parse_maps
 from gprof_lite.probes.allocation_functions import FunctionKind, function_kind
-from gprof_lite.probes.allocation_layout import cookie
+from gprof_lite.probes.allocation_layout import FUNCTION_NUMBERS
 from gprof_lite.probes.allocators import AllocatorMap, AllocatorModule, FileKey, find_allocators
 from gprof_lite.probes.attach import KernelUprobes, ProbeKind, UprobeLink, UprobeSite, attach_uprobes
 from gprof_lite.probes.code_ranges import CodeFlags, code_ranges, examine_code, pack_code_table
@@ -202,7 +202,9 @@ class AllocationTarget:
 def _sites(module: AllocatorModule, wanted: Callable[[FunctionKind], bool]) -> tuple[UprobeSite, ...]:
     kinds = ((function_kind(symbol), point) for symbol, point in module.functions.items())
     return tuple(
-        UprobeSite(point.probe_file_offset, cookie(kind, point.pushed_bytes)) for kind, point in kinds if wanted(kind)
+        UprobeSite(point.probe_file_offset, point.cookie(FUNCTION_NUMBERS[kind]))
+        for kind, point in kinds
+        if wanted(kind)
     )
 
 

@@ -5,6 +5,7 @@ Decided by symbols alone; names of files only help to say which allocator it is.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
@@ -76,15 +77,19 @@ class AllocatorFile:
 def inspect_file(fd: int, path: str, *, is_program: bool, entry_only: Collection[str] = ()) -> AllocatorFile:
     """Read what the file behind ``fd`` provides. Broken files give a ``problem``, no error.
 
+    What is no ELF file at all (generated code in a memfd, a file of data) provides nothing, which is no problem.
+
     Args:
         path: how people and ``name`` call it.
         is_program: it is the process's executable, whose local symbols count too.
         entry_only: symbols whose better probe points are not to be trusted.
     """
     try:
+        if not is_program and os.pread(fd, 4, 0) != b"\x7fELF":
+            return AllocatorFile()
         image = read_elf(fd, path)
         return _Inspection(image, path, is_program, frozenset(entry_only)).result()
-    except FormatError as exc:
+    except (FormatError, OSError) as exc:
         return AllocatorFile(problem=str(exc))
 
 
@@ -183,6 +188,7 @@ class _Inspection:
             machine=self.image.machine,
             with_return=kind.has_return,
             may_skip_null=kind is FunctionKind.FREE,
+            may_move=kind.has_return and not kind.is_mapping,
         )
         if symbol.name in self.entry_only or (point.distance and not is_bounded):
             point = point.at_entry()

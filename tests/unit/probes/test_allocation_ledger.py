@@ -11,16 +11,17 @@ from gprof_lite.probes import allocation_ledger
 from gprof_lite.probes.allocation_functions import FunctionKind
 from gprof_lite.probes.allocation_layout import (
     EPOCHS,
+    FUNCTION_NUMBERS,
     LOSSES,
     STACK_DEPTH,
     STOPS,
-    cookie,
     unpack_counters,
     unpack_event,
     unpack_stack,
     unpack_totals,
 )
 from gprof_lite.probes.allocation_ledger import AllocationLedger
+from gprof_lite.probes.entry_offset import ProbePoint
 
 
 def stack(stack_id: int, allocated: int, outstanding: int, pid: int = 7) -> StackAllocations:
@@ -108,5 +109,5 @@ def test_an_event_has_all_of_its_fields() -> None:
 
 
 def test_a_cookie_says_which_function_and_what_it_had_pushed() -> None:
-    assert cookie(FunctionKind.MALLOC, 0) == 1
-    assert cookie(FunctionKind.FREE, 16) == 7 | 16 << 8
+    assert ProbePoint(0, 0).cookie(FUNCTION_NUMBERS[FunctionKind.MALLOC]) == 1
+    assert ProbePoint(0, 9, pushed_bytes=16).cookie(FUNCTION_NUMBERS[FunctionKind.FREE]) == 7 | 16 << 8

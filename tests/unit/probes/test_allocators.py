@@ -236,6 +236,14 @@ def test_an_unreadable_file_costs_only_itself(target: FakeTarget) -> None:
     assert "/lib/b.so" in found.problems[0]
 
 
+def test_generated_code_in_a_file_is_no_problem(target: FakeTarget) -> None:
+    # GIVEN
+    found = target.start(("/bin/a", PROGRAM), ("/memfd:doublemapper", bytes(4096)), ("/lib/libc.so.6", LIBC)).find()
+
+    # THEN
+    assert found.problems == ()
+
+
 def test_a_file_that_is_gone_is_looked_for_by_path_and_inode(target: FakeTarget) -> None:
     # GIVEN no map_files entry, and another file under its name
     target.start(("/bin/a", PROGRAM), ("/lib/libc.so.6", LIBC))

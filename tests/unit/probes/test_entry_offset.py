@@ -25,7 +25,13 @@ UBUNTU_MALLOC = "f3 0f 1e fa 41 54 55 53"
 
 
 def choose(
-    code: str, *, n_arguments: int = 1, with_return: bool = True, may_skip_null: bool = False, machine: int = EM_X86_64
+    code: str,
+    *,
+    n_arguments: int = 1,
+    with_return: bool = True,
+    may_skip_null: bool = False,
+    machine: int = EM_X86_64,
+    may_move: bool = False,
 ) -> ProbePoint:
     return choose_probe_point(
         bytes.fromhex(code),
@@ -34,6 +40,7 @@ def choose(
         machine=machine,
         with_return=with_return,
         may_skip_null=may_skip_null,
+        may_move=may_move,
     )
 
 
@@ -61,6 +68,34 @@ def test_the_first_instruction_that_the_kernel_emulates(
 
     assert (point.distance, point.instruction, point.emulated) == (distance, instruction, instruction != "entry")
     assert point.pushed_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "n_arguments", "distance", "registers"),
+    [
+        pytest.param(MIMALLOC_MALLOC, 1, 21, ("rsi",), id="mimalloc malloc"),
+        pytest.param("48 89 f8 48 89 f7 48 89 d6 55", 2, 9, ("rax", "rdi"), id="two of them, one after the other"),
+        pytest.param("48 89 fe 55", 2, 0, (), id="one lost for the sake of the other"),
+        pytest.param("48 89 fb 31 ff 55", 1, 0, (), id="only in a register that the probe cannot be told"),
+        pytest.param("89 fe 31 ff 55", 1, 0, (), id="only half of it is kept"),
+        pytest.param(GLIBC_MALLOC, 1, 0, (), id="nothing moved"),
+    ],
+)
+def test_arguments_are_followed_to_other_registers(
+    code: str, n_arguments: int, distance: int, registers: tuple[str, ...]
+) -> None:
+    point = choose(code, n_arguments=n_arguments, may_move=True)
+
+    assert (point.distance, point.registers) == (distance, registers)
+
+
+def test_the_cookie_tells_a_probe_about_its_place() -> None:
+    # GIVEN a place where 8 bytes are pushed, the first argument is in rax and the second where it was
+    point = ProbePoint(ENTRY, ENTRY + 9, pushed_bytes=8, registers=("rax", "rsi"))
+
+    # THEN bits 8-15 are what was pushed, then four bits for each argument, as bpf/arguments.h numbers registers
+    assert point.cookie(3) == 3 | 8 << 8 | 6 << 16 | 2 << 20
+    assert ProbePoint(ENTRY, ENTRY).cookie(3) == 3
 
 
 def test_free_is_probed_behind_its_null_exit() -> None:
