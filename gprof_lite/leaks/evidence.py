@@ -42,7 +42,7 @@ def sentences(
     """All that is to be said; ``reason`` first."""
     return (
         *_about_stacks(leaking, observation.window_s),
-        _capital(reason) + ".",
+        *([_capital(reason) + "."] if reason else []),
         *_about_growth(observation, trend, shape),
         *_about_unfreed(blocks, min_age_s, thresholds),
         *_about_limits_of_sight(observation, detectable),
@@ -93,13 +93,18 @@ def _about_unfreed(blocks: Sequence[StackVerdict], min_age_s: float, thresholds:
     yield f"{bytes_in_words(unfreed)} allocated while it was watched are older than {time_in_words(min_age_s)}."
     if min_age_s < thresholds.min_age_s:
         yield (
-            f"That age is half of the time it was watched; {time_in_words(thresholds.min_age_s)} are asked for, so "
-            "watch longer to be surer."
+            f"That age is half of the time a block was followed; {time_in_words(thresholds.min_age_s)} are asked for, "
+            "so watch longer to be surer."
         )
     later = [stack for stack in blocks if stack.state is StackState.TURNS_OVER]
     if later:
         held = sum(stack.history.last.outstanding_bytes for stack in later)
-        yield f"{len(later)} places free their memory later; they hold {bytes_in_words(held)}: no leak."
+        places = (
+            "1 place frees its memory later; it holds"
+            if len(later) == 1
+            else (f"{len(later)} places free their memory later; they hold")
+        )
+        yield f"{places} {bytes_in_words(held)}: no leak."
 
 
 def _about_limits_of_sight(observation: TargetObservation, detectable: float) -> Iterator[str]:

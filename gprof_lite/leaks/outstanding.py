@@ -145,6 +145,7 @@ class AllocationHistory:
         self._times_s: list[float] = []
         self._n_until_point = 0
         self._n_points_before = 0
+        self._age_began_s = 0.0
         self._stride = 1
         self.n_bursts = 0
         self.n_untracked = 0
@@ -158,6 +159,11 @@ class AllocationHistory:
     def is_interrupted(self) -> bool:
         """Whether the probes rested in between: blocks were followed within bursts only."""
         return self.n_bursts > 1
+
+    @property
+    def span_s(self) -> float:
+        """What the epochs span: the oldest a block can be known to get."""
+        return _horizon_s(self._previous) if self._previous is not None else 0.0
 
     @property
     def _settling_share(self) -> float:
@@ -178,7 +184,7 @@ class AllocationHistory:
         if previous is not None and snapshot.taken_s < previous.taken_s:
             raise ValueError("snapshots come in order")
         if previous is None or previous.attached_s != snapshot.attached_s:
-            self._begin_burst()
+            self._begin_burst(snapshot)
         closed = self._closed_epochs(snapshot)
         self._n_points_before = len(self._times_s)
         is_point = self._is_point()
@@ -206,13 +212,15 @@ class AllocationHistory:
 
     # --- one snapshot -----------------------------------------------------------------------------------------------
 
-    def _begin_burst(self) -> None:
+    def _begin_burst(self, snapshot: AllocationSnapshot) -> None:
         """Blocks born before a pause are not followed any more: their epochs are over, what they left is kept."""
         self.n_bursts += 1
+        self._age_began_s, began_s = snapshot.observed_s - (snapshot.taken_s - snapshot.attached_s), self._age_began_s
         if self._previous is None:
             return
+        age_s = self._previous.observed_s - began_s
         for track in self._tracks.values():
-            track.cells.extend(_settled_cells(track.last.epochs, self._previous, BURST_SETTLING_SHARE))
+            track.cells.extend(_settled_cells(track.last.epochs, self._previous, age_s, BURST_SETTLING_SHARE))
 
     def _closed_epochs(self, snapshot: AllocationSnapshot) -> list[tuple[int, int]]:
         """Epochs whose deaths since the last snapshot can be counted, with their age class."""
@@ -222,7 +230,7 @@ class AllocationHistory:
         if previous.address_share != snapshot.address_share:
             return []  # half of the blocks went out of sight, and did not die
         epoch_s = snapshot.tuning.epoch_ns / 1e9
-        age_s = previous.taken_s - previous.attached_s
+        age_s = self._age_s(previous)
         closed = []
         for index in range(snapshot.tuning.n_epochs - 1):
             youngest_s = age_s - (index + 1) * epoch_s
@@ -243,8 +251,17 @@ class AllocationHistory:
             self._tracks[key] = _Track(stack, self._n_points_before)
             return
         if closed and self._previous is not None:
-            track.count_deaths(stack, closed, (snapshot.taken_s - self._previous.taken_s) / _horizon_s(snapshot))
+            track.count_deaths(stack, closed, self._elapsed_spans(snapshot))
         track.last = stack
+
+    def _age_s(self, snapshot: AllocationSnapshot) -> float:
+        """How long blocks have been followed since epoch 0: in a pause nobody is seen to die, and nobody gets older."""
+        return snapshot.observed_s - self._age_began_s
+
+    def _elapsed_spans(self, snapshot: AllocationSnapshot) -> float:
+        """Time since the last snapshot in which blocks were followed, in shares of what the epochs span."""
+        before_s = self._previous.observed_s if self._previous is not None else snapshot.observed_s
+        return max(0.0, snapshot.observed_s - before_s) / _horizon_s(snapshot)
 
     def _emptied(self, snapshot: AllocationSnapshot) -> list[StackAllocations]:
         """Stacks that are not in the snapshot although their process is: nothing of theirs is outstanding any more."""
@@ -286,13 +303,14 @@ class AllocationHistory:
 
     def _history(self, track: _Track, snapshot: AllocationSnapshot, min_age_s: float) -> StackHistory:
         last = track.last
-        aged = _aged(last.epochs, snapshot, min_age_s)
+        age_s = self._age_s(snapshot)
+        aged = _aged(last.epochs, snapshot, age_s - min_age_s)
         born_bytes = sum(epoch.allocated_bytes for epoch in aged)
         unfreed_bytes = sum(epoch.outstanding_bytes for epoch in aged)
         share = min(1.0, unfreed_bytes / last.outstanding_bytes) if last.outstanding_bytes > 0 else 0.0
         return StackHistory(
             last=last,
-            cells=(*track.cells, *_settled_cells(last.epochs, snapshot, self._settling_share)),
+            cells=(*track.cells, *_settled_cells(last.epochs, snapshot, age_s, self._settling_share)),
             deaths=track.deaths.sealed(),
             late_deaths=track.late_deaths.sealed(),
             points=track.points,
@@ -301,7 +319,7 @@ class AllocationHistory:
             unfreed_count=round(last.n_outstanding * share),
             # A block that grew by realloc outweighs what was born: at most all of it survived.
             survival=min(1.0, unfreed_bytes / born_bytes) if born_bytes > 0 else None,
-            oldest_age_s=_oldest_age_s(last.epochs, snapshot),
+            oldest_age_s=_oldest_age_s(last.epochs, snapshot, age_s),
         )
 
 
@@ -319,18 +337,20 @@ def _without_blocks(stack: StackAllocations) -> StackAllocations:
     return replace(stack, n_outstanding=0, outstanding_bytes=0, epochs=epochs)
 
 
-def _aged(epochs: Sequence[EpochTotals], snapshot: AllocationSnapshot, min_age_s: float) -> Sequence[EpochTotals]:
-    """Epochs whose youngest block is at least this old."""
+def _aged(epochs: Sequence[EpochTotals], snapshot: AllocationSnapshot, until_s: float) -> Sequence[EpochTotals]:
+    """Epochs that had ended ``until_s`` after epoch 0 began. The last one takes the rest and never ends."""
     epoch_s = snapshot.tuning.epoch_ns / 1e9
-    n_aged = int((snapshot.taken_s - snapshot.attached_s - min_age_s) / epoch_s + 1e-9)
+    n_aged = int(until_s / epoch_s + 1e-9)
     return epochs[: max(0, min(n_aged, snapshot.tuning.n_epochs - 1))]
 
 
-def _settled_cells(epochs: Sequence[EpochTotals], snapshot: AllocationSnapshot, share: float) -> Iterable[Cell]:
+def _settled_cells(
+    epochs: Sequence[EpochTotals], snapshot: AllocationSnapshot, age_s: float, share: float
+) -> Iterable[Cell]:
     """Epochs whose youngest block is older than a share of what the epochs span."""
     epoch_s = snapshot.tuning.epoch_ns / 1e9
     settling_s = max(epoch_s / 2, _horizon_s(snapshot) * share)
-    for epoch in _aged(epochs, snapshot, settling_s):
+    for epoch in _aged(epochs, snapshot, age_s - settling_s):
         yield Cell(
             span_s=epoch_s,
             bytes=epoch.outstanding_bytes,
@@ -339,10 +359,9 @@ def _settled_cells(epochs: Sequence[EpochTotals], snapshot: AllocationSnapshot, 
         )
 
 
-def _oldest_age_s(epochs: Sequence[EpochTotals], snapshot: AllocationSnapshot) -> float:
+def _oldest_age_s(epochs: Sequence[EpochTotals], snapshot: AllocationSnapshot, age_s: float) -> float:
     """By the middle of the oldest epoch that has something outstanding."""
     epoch_s = snapshot.tuning.epoch_ns / 1e9
-    age_s = snapshot.taken_s - snapshot.attached_s
     for index, epoch in enumerate(epochs):
         if epoch.outstanding_bytes > 0:
             return max(0.0, age_s - min((index + 0.5) * epoch_s, age_s))

@@ -70,7 +70,7 @@ class _Opinion:
 def judge(observation: TargetObservation, thresholds: Thresholds) -> Judgement:
     """Judge one target at the end of its window, or at any time within it."""
     growth = Growth.of(observation.private, max(MIN_GROWTH_BYTES, thresholds.leak_bytes_per_s * observation.window_s))
-    min_age_s = min(thresholds.min_age_s, observation.window_s / 2)
+    min_age_s = min(thresholds.min_age_s, _watched_s(observation) / 2)
     blocks, faults = _stack_verdicts(observation, min_age_s)
     leaking = _leaking(blocks, observation, thresholds)
     if observation.allocations is not None and observation.allocations.is_interrupted:
@@ -95,6 +95,14 @@ def judge(observation: TargetObservation, thresholds: Thresholds) -> Judgement:
             observation, opinion.reason, growth.trend, growth.shape, leaking, blocks, min_age_s, thresholds, detectable
         ),
     )
+
+
+def _watched_s(observation: TargetObservation) -> float:
+    """The longest that a block can have been followed: the window, or one of its bursts."""
+    history = observation.allocations
+    if history is not None and history.is_interrupted:
+        return min(observation.window_s, history.span_s)
+    return observation.window_s
 
 
 def _stack_verdicts(observation: TargetObservation, min_age_s: float) -> tuple[list[StackVerdict], list[StackVerdict]]:
@@ -192,7 +200,7 @@ def _of_leaking_stacks(observation: TargetObservation, growth: Growth, leaking: 
         )
     if observation.ended:
         return _Opinion(Verdict.UNKNOWN, probability * 0.5, "the process ended while it was watched, still growing")
-    return _Opinion(Verdict.LEAK, probability, StackState.GROWS.value)
+    return _Opinion(Verdict.LEAK, probability, "")
 
 
 def _older_blocks_went(observation: TargetObservation, growth: Growth, leaking: Sequence[StackVerdict]) -> bool:

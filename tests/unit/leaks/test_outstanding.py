@@ -104,13 +104,27 @@ def test_a_pause_ends_what_was_followed() -> None:
     # GIVEN two bursts
     history = AllocationHistory()
     history.observe(snapshot(16.0, stack([2] * 16)))
-    history.observe(snapshot(50.0, stack([0] * 16), attached_s=34.0))
+    history.observe(replace(snapshot(50.0, stack([0] * 16), attached_s=34.0), observed_s=32.0))
     # THEN survivors of both count, nobody died in the pause, and the window is known to be in pieces
     found = only(history)
     assert history.is_interrupted
     assert sum(cell.n_sampled for cell in found.cells) > 0
     assert len(found.cells) > 16
     assert sum(deaths.n_deaths for deaths in found.deaths) == 0
+
+
+def test_nobody_dies_or_gets_older_in_a_pause() -> None:
+    # GIVEN blocks followed for ten seconds, then two looks in a pause of half a minute
+    watched, paused = AllocationHistory(), AllocationHistory()
+    for history in (watched, paused):
+        history.observe(snapshot(8.0, stack([10] * 8)))
+        history.observe(snapshot(10.0, stack([10] * 10)))
+    for taken_s in (20.0, 40.0):
+        paused.observe(replace(snapshot(taken_s, stack([10] * 10)), observed_s=10.0))
+    # THEN the looks say nothing new
+    assert only(paused).deaths == only(watched).deaths
+    assert only(paused).cells == only(watched).cells
+    assert only(paused).oldest_age_s == only(watched).oldest_age_s
 
 
 def test_growth_of_a_block_after_its_epoch_is_known() -> None:
