@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from gprof_lite.host.identity import ProcessIdentity
 from gprof_lite.model.allocation import AllocationKind, AllocationSnapshot, ProbeTuning
-from gprof_lite.probes.allocation_events import AllocationEvent, ChildForked, ProgramReplaced, TargetEnded
+from gprof_lite.probes import allocation_layout as layout
+from gprof_lite.probes.allocation_events import AllocationEvent, ChildForked, LargeMapping, ProgramReplaced, TargetEnded
 from gprof_lite.probes.allocations import AllocationProbe
 from gprof_lite.probes.allocators import find_allocators
 from gprof_lite.probes.attach import kernel_uprobes
-from gprof_lite.probes.loader import LoaderChoice
+from gprof_lite.probes.loader import LoaderChoice, open_object
 from gprof_lite.probes.return_probes import ReturnProbeRules
 from tests.probed_programs import (
     ALLOCATOR_SOURCE,
@@ -554,3 +558,59 @@ def test_a_program_under_seccomp_survives_where_the_kernel_can(builds: Callable[
         with watched(program) as probe:
             truth = program.do("family", 50)
             assert outstanding(probe.snapshot().stacks) == truth
+
+
+def test_a_large_mapping_is_told(builds: Callable[[str], Build]) -> None:
+    with ProbedProgram(builds("glibc")) as program, watched(program) as probe:
+        # WHEN a program maps 8,000 pages at once, twice
+        program.do("touch", 8_000)
+        # THEN both are told, with their stack
+        told = [event for event in probe.events() if isinstance(event, LargeMapping)]
+        assert [(event.pid, event.size_bytes) for event in told] == [(program.pid, 8_000 * 4096)] * 2
+        ids = {stack.stack_id for stack in probe.snapshot().stacks}
+        assert {event.stack_id for event in told} <= ids
+
+
+def test_a_go_program_is_left_alone_in_words() -> None:
+    # GIVEN a program made by the Go linker, waiting for input
+    gofmt = shutil.which("gofmt")
+    if gofmt is None:
+        pytest.skip("needs gofmt: apt install golang-go")
+    with subprocess.Popen([os.path.realpath(gofmt)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        wait_until(lambda: Path(f"/proc/{process.pid}/exe").resolve().name == "gofmt")
+        # WHEN its allocations shall be followed
+        with AllocationProbe((ProcessIdentity.of(process.pid),), EVERYTHING) as probe:
+            probe.attach()
+            # THEN there is nothing in it, and the words say why
+            assert probe.targets[0].n_probes == 0
+            assert "Go" in probe.targets[0].why_not
+        process.kill()
+
+
+def test_the_bounds_of_the_tuning_are_checked() -> None:
+    identity = ProcessIdentity.of(os.getpid())
+    for wrong in (
+        ProbeTuning(sampling_rate=0),
+        ProbeTuning(n_epochs=17),
+        ProbeTuning(epoch_ns=0),
+        ProbeTuning(sample_bytes=1 << 32),
+        ProbeTuning(max_blocks=1),
+    ):
+        with pytest.raises(ValueError, match=r".+"):
+            AllocationProbe((identity,), wrong)
+    with pytest.raises(ValueError, match="processes"):
+        AllocationProbe((), EVERYTHING)
+
+
+def test_layouts_are_those_of_the_compiled_programs() -> None:
+    sizes = {
+        "tunings": layout.TUNING.size,
+        "levels": layout.LEVEL.size,
+        "targets": layout.TARGET.size,
+        "sweeps": layout.SWEEP.size,
+        "code": layout.CODE_TABLE.size,
+    }
+    with open_object("alloc") as programs:
+        programs.skip("alloc_session")
+        programs.load()
+        assert {name: programs.map(name).value_bytes for name in sizes} == sizes
