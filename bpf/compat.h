@@ -56,7 +56,6 @@
 #define RAW_TRACEPOINT(point, name) int name(struct bpf_raw_tracepoint_args *ctx)
 #define TRACEPOINT(category, point, name) int name(void *ctx)
 
-#define KERNEL_FIRST_(first, ...) first
 #define KERNEL_READ_1_(pointer, a)                                                             \
 	({                                                                                     \
 		typeof((pointer)->a) value_;                                                   \

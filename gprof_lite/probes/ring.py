@@ -4,6 +4,9 @@ Layout (kernel documentation ``bpf/ringbuf.rst``; kernel/bpf/ringbuf.c): one pag
 read, one with the position up to which programs have written, then the data, mapped twice in a row so that no record
 is cut. A record is a length with two flags in its top bits, 4 bytes for the kernel's use, then the data, padded to 8.
 
+Between reading the position and the record there is no barrier: x86 keeps loads in order, and on other machines an
+interpreter takes far longer from one to the other than a CPU holds a load back.
+
 A program that finds the ring full gets nothing to write into and counts that; what is in the ring is never overwritten.
 """
 
