@@ -123,6 +123,7 @@ class AllocationProbe:
         self._attached_s = self._clock.monotonic_s()
         self._since_s: float | None = None
         self._mappings_attached = False
+        self._n_dropped = 0
         self._observed_s = 0.0
         self._owned = ExitStack()
 
@@ -225,6 +226,13 @@ class AllocationProbe:
         self._mappings_attached = False
         self._stop_clock()
 
+    def stop_faults(self) -> None:
+        """Look at page faults no more. What was touched so far stays to be read."""
+        if self._faults is not None and self._fault_rate is not None:
+            self._fault_rate = None
+            for target in self._targets.values():
+                self._faults.unfollow(target.pid)
+
     def resume(self) -> None:
         """Look at blocks again. Those from before the pause may have been freed unseen, so none is outstanding at first
         and epochs count from now; what was allocated still adds up. Mappings were seen all the time: those from before
@@ -280,12 +288,10 @@ class AllocationProbe:
         counters = self._kernel.counters()
         hits = {_name(kind): n for kind, n in counters.hits.items() if n}
         hits |= {f"{_name(kind)}_return": n for kind, n in counters.returns.items() if n}
-        n_sampled = counters.n_sampled
         if self._faults is not None:
             faults = self._faults.counters()
-            hits["fault"] = faults["hits"]
-            n_sampled += faults["sampled"]
-        return ProbeHits(hits, n_sampled)
+            hits |= {"fault": faults["hits"], "fault_stack": faults["sampled"]}
+        return ProbeHits(hits, counters.n_sampled)
 
     def snapshot(self) -> AllocationSnapshot:
         """All stacks now, and what could not be seen."""
@@ -330,7 +336,7 @@ class AllocationProbe:
     def _put(self, target: AllocationTarget) -> None:
         identity = target.identity
         self._kernel.put_target(identity.pid, identity.start_time_ticks, target.generation, target.image)
-        if self._faults is not None:
+        if self._faults is not None and self._fault_rate is not None:
             self._faults.follow(target.pid, target.image)
 
     def _put_code(self, pid: int, table: bytes) -> None:
@@ -376,6 +382,11 @@ class AllocationProbe:
 
     def _drain(self) -> None:
         self._ring.poll(0.0)
+        n_dropped = self._kernel.counters().losses["ring_dropped"]
+        if n_dropped > self._n_dropped:
+            self._n_dropped = n_dropped
+            for target in self._targets.values():
+                target.regions.lose_track()
 
     def _note(self, data: bytes) -> None:
         event = unpack_event(data)
@@ -414,7 +425,7 @@ class AllocationProbe:
     def _note_exec(self, target: AllocationTarget, generation: int, image: int) -> None:
         self._ledger.forget_process(target.pid)
         target.has_new_image(generation, image)
-        if self._faults is not None:
+        if self._faults is not None and self._fault_rate is not None:
             self._faults.follow(target.pid, image)
         self._look(target)
         self._events.append(ProgramReplaced(target.pid))

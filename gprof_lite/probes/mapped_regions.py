@@ -98,6 +98,17 @@ class MappedRegions:
         for totals in self.totals.values():
             totals.epochs = {0: [sum(column) for column in zip(*totals.epochs.values(), strict=True)]}
 
+    def lose_track(self) -> None:
+        """Some unmapping may have been missed: nothing that is mapped now is known to be. What was mapped still counts
+        as allocated. Better a leak not seen than one that is none."""
+        self._starts.clear()
+        self._ends.clear()
+        self._mappings.clear()
+        for totals in self.totals.values():
+            totals.n_outstanding = totals.outstanding_bytes = 0
+            for sums in totals.epochs.values():
+                sums[1] = sums[3] = 0
+
     def _insert(self, start: int, end: int, mapping: _Mapping) -> None:
         at = bisect_left(self._starts, start)
         self._starts.insert(at, start)

@@ -305,6 +305,14 @@ static void touch(long n)
 	munmap(q, n * PAGE);
 }
 
+static void churn(long n)
+{
+	for (long i = 0; i < n; i++) {
+		char *p = out_mmap(PAGE);
+		munmap(p, PAGE);
+	}
+}
+
 /* From now on a filter allows the system calls there are, as sandboxes do, and no others. */
 static void seccomp(long n)
 {
@@ -325,7 +333,7 @@ static struct { const char *name; void (*run)(long); } scenarios[] = {
 	{ "family", family }, { "freed", freed }, { "grow", grow }, { "reallocs", reallocs }, { "maps", maps },
 	{ "heap_end", heap_end }, { "threads", threads }, { "crowd", crowd }, { "mixed", mixed }, { "corrupt", corrupt },
 	{ "child", child }, { "library", library }, { "paused", paused },
-	{ "touch", touch }, { "seccomp", seccomp },
+	{ "touch", touch }, { "seccomp", seccomp }, { "churn", churn },
 };
 
 int main(int argc, char **argv)

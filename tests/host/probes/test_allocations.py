@@ -571,6 +571,22 @@ def test_a_large_mapping_is_told(builds: Callable[[str], Build]) -> None:
         assert {event.stack_id for event in told} <= ids
 
 
+def test_events_that_were_dropped_make_no_leak(builds: Callable[[str], Build]) -> None:
+    # GIVEN a program that maps and unmaps more often than the ring has room for, while nobody looks
+    with ProbedProgram(builds("glibc")) as program, watched(program) as probe:
+        program.do("churn", 20_000)
+        # THEN the loss is counted, and nothing is outstanding for want of the news that it is not
+        snapshot = probe.snapshot()
+        assert snapshot.losses.counts["ring_dropped"] > 10_000
+        assert outstanding(snapshot.stacks) == {}
+        # AND what comes after it is right again
+        truth = program.do("maps", 3)
+        mappings = [stack for stack in probe.snapshot().stacks if stack.kind is AllocationKind.MMAP]
+        assert {name: n for name, (_, n) in outstanding(mappings).items()} == {
+            name: n for name, (_, n) in truth.items()
+        }
+
+
 def test_a_go_program_is_left_alone_in_words() -> None:
     # GIVEN a program made by the Go linker, waiting for input
     gofmt = shutil.which("gofmt")

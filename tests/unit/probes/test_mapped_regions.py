@@ -116,6 +116,16 @@ def test_when_epochs_begin_anew_all_that_is_there_is_of_the_first() -> None:
     assert regions.totals[1].epochs == {0: [15 * P, 10 * P, 2, 1]}
 
 
+def test_what_may_have_been_missed_is_not_outstanding() -> None:
+    regions = mapped()
+    regions.lose_track()
+    assert (regions.totals[1].n_outstanding, regions.totals[1].allocated_bytes) == (0, 10 * P)
+    assert regions.totals[1].epochs == {0: [10 * P, 0, 1, 0]}
+    regions.unmap(BASE, 10 * P)
+    regions.map(BASE, P, stack_id=1, epoch=0)
+    assert left(regions) == {1: (1, 1)}
+
+
 def test_there_is_a_bound_and_what_is_beyond_is_counted() -> None:
     regions = MappedRegions(max_regions=2)
     for index in range(5):
