@@ -31,6 +31,8 @@ SOURCE: Final = "allocations"
 # Snapshots may take this share of one CPU of ours.
 SNAPSHOT_SHARE: Final = 0.02
 RESCAN_EVERY_S: Final = 1.0
+# Under a budget one page in so many: a leak of 1 MB still gives 32 stacks.
+FAULT_RATE: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,7 @@ class Probing:
                     self._plan.identities,
                     self._plan.tuning,
                     entry_only=self._plan.calibration.entry_only,
+                    fault_rate=1 if self._plan.budget_percent is None else FAULT_RATE,
                     clock=self._clock,
                 )
             )
@@ -198,6 +201,8 @@ class Probing:
         probe = self._allocations
         if probe is None:
             return step.ask_again_s
+        if not step.faults:
+            probe.stop_faults()
         if step.level is Level.DETACHED:
             self._detach_all()
         elif probe.is_attached and not step.attached:
@@ -205,6 +210,7 @@ class Probing:
             probe.pause()
         elif step.attached and not probe.is_attached:
             probe.retune(step.tuning)  # first: epochs as long as the burst can be set in a pause only
+            probe.retune(step.tuning)
             probe.resume()
         elif step.attached and step.tuning != probe.tuning:
             probe.retune(step.tuning)
@@ -216,7 +222,7 @@ class Probing:
             return
         self._is_detached = True
         self.snapshot()
-        self._allocations.pause()
+        self._allocations.detach()
 
     def _rescan(self) -> None:
         if self._allocations is not None:

@@ -56,12 +56,15 @@ class GovernorStep:
             from FAULTS_ONLY down. At DETACHED nothing shall be.
         tuning: for the probes; may differ from the one before.
         ask_again_s: monotonic time of the next call of ``step``, at the latest.
+        faults: whether page faults shall be looked at: a target that takes new memory by the hundred megabytes a second
+            could spend the whole budget on them, in the pauses of BURSTS, too.
     """
 
     level: Level
     attached: bool
     tuning: ProbeTuning
     ask_again_s: float
+    faults: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ class Governor:
         self._meter = Meter(costs, started_s)
         self._level = Level.FULL
         self._attached = True
+        self._faults = True
         self._n_bursts = 1
         self._n_bursts_left = 0
         self._change_at_s = self._end_s
@@ -122,8 +126,8 @@ class Governor:
         elif self._level is Level.BURSTS and self._change_at_s <= now_s < self._end_s - FIRST_POLL_S:
             self._begin_burst(now_s)
         elif self._costs_too_much(self._meter.rate_ns_per_s, now_s):
-            self._drop_to(Level.DETACHED)
-        return GovernorStep(self._level, self._attached, self._tuning, self._ask_again_s(now_s))
+            self._drop_faults_or_all()
+        return GovernorStep(self._level, self._attached, self._tuning, self._ask_again_s(now_s), self._faults)
 
     def statistics(self) -> GovernorStatistics:
         """What it cost, and what that cost in sight."""
@@ -219,6 +223,14 @@ class Governor:
         epoch_ns = max(1_000_000, int(burst_s * 1e9 / self._tuning.n_epochs))
         self._tuning = replace(self._tuning, epoch_ns=epoch_ns)
 
+    def _drop_faults_or_all(self) -> None:
+        """What is seen in a pause costs too much: page faults go first, for they are many where memory grows fast."""
+        if self._faults:
+            self._faults = False
+            self._meter.forget_rate()
+        else:
+            self._drop_to(Level.DETACHED)
+
     def _drop_to(self, level: Level) -> None:
         self._level = level
         self._detach()
@@ -256,7 +268,8 @@ class Governor:
                 "After that nothing was seen but the size of the process: the budget was spent.",
             ),
         }
-        return said[self._level]
+        without_faults = () if self._faults else (f"First uses of pages were not looked at any more, {budget}.",)
+        return said[self._level] + without_faults
 
     def _about_bursts(self, budget: str) -> str:
         pieces = "1 piece" if self._n_bursts == 1 else f"{self._n_bursts} pieces"

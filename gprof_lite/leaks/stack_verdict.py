@@ -177,7 +177,7 @@ def _n_active(cells: Sequence[Cell]) -> int:
 
 
 def _probability(state: StackState, n_active: int, stays: bool | None) -> float:
-    """Set by judgement, checked on simulated and recorded series (tests/unit/leaks/test_calibration.py)."""
+    """Set by judgement, checked on simulated and recorded series (tests/unit/leaks/test_verdict.py)."""
     if state is StackState.GROWS:
         by_repetition = {3: 0.7, 4: 0.85, 5: 0.92}.get(n_active, 0.97)
         return by_repetition if stays else by_repetition * 0.8

@@ -180,3 +180,33 @@ def test_a_probe_of_unknown_cost_costs_as_much_as_the_dearest() -> None:
     meter = Meter(COSTS, 0.0)
     meter.read(1.0, ProbeHits({"mremap": 10}, 0), attached=True)
     assert meter.spent_ns == pytest.approx(9000.0)
+
+
+def test_page_faults_that_cost_too_much_are_given_up_before_everything_else() -> None:
+    # GIVEN a target that allocates too often to be followed all the time, and touches 100,000 pages a second
+    clock_s, hits = 0.0, {"malloc": 0, "free": 0, "fault": 0, "fault_stack": 0}
+    costs = ProbeCosts({"malloc": 700.0, "free": 700.0, "fault": 150.0, "fault_stack": 1000.0}, 3000.0)
+    governor = Governor(
+        budget_percent=0.1, n_cpus=2, window_s=60.0, started_s=0.0, costs=costs, tuning=ProbeTuning(sample_bytes=10_240)
+    )
+
+    step = governor.step(clock_s, ProbeHits(dict(hits), 0))
+    attached_s = 0.0
+    while clock_s < 60.0 and step.level is not Level.DETACHED:
+        elapsed_s = max(1e-3, step.ask_again_s - clock_s)
+        clock_s += elapsed_s
+        if step.attached:
+            attached_s += elapsed_s
+            hits["malloc"] += round(5_000 * elapsed_s)
+            hits["free"] += round(5_000 * elapsed_s)
+        if step.faults:
+            hits["fault"] += round(100_000 * elapsed_s)
+            hits["fault_stack"] += round(12_500 * elapsed_s)
+        step = governor.step(clock_s, ProbeHits(dict(hits), 0))
+
+    # THEN only the faults were dropped, it is said, and the budget holds
+    assert not step.faults
+    assert step.level is Level.BURSTS
+    assert attached_s > 5.0
+    assert governor.statistics().percent <= 0.1
+    assert any("First uses of pages" in sentence for sentence in governor.statistics().downgrades)
