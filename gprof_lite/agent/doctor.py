@@ -20,6 +20,8 @@ from gprof_lite.config import OptionValues, options_of
 from gprof_lite.delivery.delivery import DeliveryOptions
 from gprof_lite.errors import ChildError, GprofLiteError
 from gprof_lite.host.facts import read_host_facts, read_kernel_limits
+from gprof_lite.probes.costs import calibrate
+from gprof_lite.probes.support import probe_support
 from gprof_lite.profilers.contract import ProfilerContext, SamplingOptions
 from gprof_lite.profilers.perf_command import find_perf
 from gprof_lite.profilers.perf_event import candidates, choose_event
@@ -88,6 +90,8 @@ def examine(options: OptionValues, stop: StopToken) -> Iterator[Check]:
         yield check_perf(ProfilerContext(warden, stop, SystemClock(), work, sampling), options_of(options, PerfOptions))
         yield check_kernel_symbols()
         yield check_pyspy(warden, stop)
+        yield from check_probes()
+        yield check_allocation_probes(warden, stop)
     delivery = options_of(options, DeliveryOptions)
     yield check_spool(delivery.spool_directory)
     yield check_server(delivery.server)
@@ -189,6 +193,31 @@ def check_pyspy(warden: Warden, stop: StopToken) -> Check:
         return Check(name, CheckState.OK, f"{argv[0]} reads Python processes")
     said = result.stderr_tail.strip().rpartition("\n")[2] or f"exit {result.returncode}"
     return Check(name, CheckState.WARN, said, why, "run as root, or grant CAP_SYS_PTRACE")
+
+
+def check_probes() -> Iterator[Check]:
+    """Which of our BPF programs load here."""
+    for probe in probe_support():
+        name = f"probe: {probe.name}"
+        if probe.works:
+            yield Check(name, CheckState.OK, probe.words)
+        else:
+            yield Check(name, CheckState.WARN, probe.words, "the leak hunter sees less", probe.hint)
+
+
+def check_allocation_probes(warden: Warden, stop: StopToken) -> Check:
+    """Whether the probes on malloc and free see every call of a child of ours, and what a hit costs."""
+    name = "allocation probes"
+    calibration = calibrate(warden, stop)
+    costs = calibration.costs
+    ways = "sessions" if calibration.kernel.session_type is not None else "entry and return probes"
+    found = (
+        f"by {ways}; a malloc that is not followed costs its target {costs.session_ns / 1000:.2f} us, a free "
+        f"{costs.free_ns / 1000:.2f} us, a followed block {calibration.sample_ns / 1000:.1f} us more"
+    )
+    if calibration.verified and not calibration.problem:
+        return Check(name, CheckState.OK, found)
+    return Check(name, CheckState.WARN, calibration.problem or found, "leaks are judged by growth more than by blocks")
 
 
 def check_spool(directory: Path) -> Check:

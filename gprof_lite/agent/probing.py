@@ -17,7 +17,7 @@ from gprof_lite.errors import GprofLiteError, PrerequisiteError, ProbeError
 from gprof_lite.host.identity import ProcessIdentity
 from gprof_lite.leaks.governor import Governor, GovernorStatistics, Level
 from gprof_lite.leaks.outstanding import AllocationHistory
-from gprof_lite.model.allocation import ProbeCosts, ProbeHits, ProbeTuning
+from gprof_lite.model.allocation import ProbeHits, ProbeTuning
 from gprof_lite.model.coverage import SourceCoverage, SourceState
 from gprof_lite.model.losses import Losses
 from gprof_lite.probes.allocation_events import AllocationEvent
@@ -68,10 +68,12 @@ class Probing:
         self._next_rescan_s = 0.0
         self._is_detached = False
         self.history = AllocationHistory()
+        self.costs = plan.calibration.probe_costs()
 
     def __enter__(self) -> Probing:
         with ExitStack() as parts:
             self._allocations = self._open_allocations(parts)
+            self.costs = self._plan.calibration.probe_costs(self.targets[0].allocators if self.targets else None)
             self._started_s = self._clock.monotonic_s()
             if self._plan.budget_percent is not None:
                 self._governor = self._make_governor(self._plan.budget_percent)
@@ -93,10 +95,6 @@ class Probing:
     @property
     def downgrades(self) -> tuple[str, ...]:
         return self._governor.statistics().downgrades if self._governor is not None else ()
-
-    @property
-    def costs(self) -> ProbeCosts:
-        return self._plan.calibration.probe_costs()
 
     @property
     def overhead_percent(self) -> float:
@@ -168,6 +166,8 @@ class Probing:
                 AllocationProbe(
                     self._plan.identities,
                     self._plan.tuning,
+                    uprobes=self._plan.calibration.kernel,
+                    rules=self._plan.calibration.rules,
                     entry_only=self._plan.calibration.entry_only,
                     fault_rate=1 if self._plan.budget_percent is None else FAULT_RATE,
                     clock=self._clock,

@@ -83,6 +83,11 @@ class AllocationTarget:
         return self.identity.pid
 
     @property
+    def allocators(self) -> AllocatorMap | None:
+        """As last looked at; None when it ended before that."""
+        return self._allocators
+
+    @property
     def allocator(self) -> str:
         """For people: ``glibc``, ``jemalloc``, ... or empty."""
         return self._allocators.allocator if self._allocators else ""
