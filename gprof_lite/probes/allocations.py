@@ -47,7 +47,7 @@ from gprof_lite.probes.allocation_layout import (
     EVENT_EXEC,
     EVENT_EXIT,
     EVENT_FORK,
-    FUNCTIONS,
+    FUNCTION_NUMBERS,
     KernelEvent,
     KernelStack,
     unpack_event,
@@ -56,6 +56,7 @@ from gprof_lite.probes.allocation_ledger import AllocationLedger, block_stack, m
 from gprof_lite.probes.allocation_target import AllocationTarget
 from gprof_lite.probes.attach import KernelUprobes, kernel_uprobes
 from gprof_lite.probes.loader import LoaderChoice, open_object
+from gprof_lite.probes.mapping_events import apply_mapping
 from gprof_lite.probes.page_faults import PageFaultProbe
 from gprof_lite.probes.return_probes import ReturnProbeRules
 
@@ -67,11 +68,6 @@ MAX_STACKS: Final = 8192
 _LOAD_TRIES: Final = 4
 _MAX_EVENTS: Final = 10_000
 _LARGE_MAPPING_BYTES: Final = 16 * 1024 * 1024
-
-# include/uapi/linux/mman.h, asm-generic/mman-common.h
-_PROT_NONE: Final = 0
-_MAP_FIXED: Final = 0x10
-_MAP_ANONYMOUS: Final = 0x20
 
 
 class AllocationProbe:
@@ -436,35 +432,14 @@ class AllocationProbe:
             self._end(target)
 
     def _note_mapping(self, target: AllocationTarget, event: KernelEvent) -> None:
-        kind = FUNCTIONS[event.type - 1]
-        regions, arguments, result = target.regions, event.arguments, event.result
-        epoch = self._epoch(event.time_ns)
-        if kind is FunctionKind.MMAP:
-            self._note_mmap(target, event, epoch)
-        elif kind is FunctionKind.MUNMAP:
-            regions.unmap(arguments[0], arguments[1])
-        elif kind is FunctionKind.MREMAP:
-            self._kinds[event.stack_id] = AllocationKind.MMAP
-            regions.remap(arguments[0], arguments[1], result, arguments[2], event.stack_id, epoch)
-        else:
-            self._kinds[event.stack_id] = AllocationKind.BRK
-            old, new = (arguments[1], arguments[0]) if kind is FunctionKind.BRK else _break_of(result, arguments[0])
-            regions.move_heap_end(old, new, event.stack_id, epoch)
-
-    def _note_mmap(self, target: AllocationTarget, event: KernelEvent, epoch: int) -> None:
-        """Anonymous memory that can be used counts; anything else only replaces what was there."""
-        _hint, length_bytes, protection, flags = event.arguments
-        if not flags & _MAP_ANONYMOUS or protection == _PROT_NONE:
-            if flags & _MAP_FIXED:
-                target.regions.unmap(event.result, length_bytes)
+        kind = apply_mapping(target.regions, event, self._epoch(event.time_ns))
+        if kind is None:
             return
-        self._kinds[event.stack_id] = AllocationKind.MMAP
-        target.regions.map(event.result, length_bytes, event.stack_id, epoch)
-        if length_bytes >= _LARGE_MAPPING_BYTES:
+        self._kinds[event.stack_id] = kind
+        size_bytes = event.arguments[1]
+        if event.type == FUNCTION_NUMBERS[FunctionKind.MMAP] and size_bytes >= _LARGE_MAPPING_BYTES:
             at_s = event.time_ns / 1e9
-            self._events.append(
-                LargeMapping(target.pid, AllocationKind.MMAP, event.result, length_bytes, event.stack_id, at_s)
-            )
+            self._events.append(LargeMapping(target.pid, kind, event.result, size_bytes, event.stack_id, at_s))
 
     def _epoch(self, time_ns: int) -> int:
         return max(0, min((time_ns - self._epoch_zero_ns) // self._tuning.epoch_ns, self._tuning.n_epochs - 1))
@@ -525,12 +500,6 @@ class AllocationProbe:
 
 def _name(kind: FunctionKind) -> str:
     return kind.name.lower()
-
-
-def _break_of(result: int, increment: int) -> tuple[int, int]:
-    """``sbrk`` returns where the heap ended before."""
-    signed = increment - (1 << 64) if increment >= 1 << 63 else increment
-    return result, result + signed
 
 
 def _check(tuning: ProbeTuning, identities: Sequence[ProcessIdentity]) -> None:

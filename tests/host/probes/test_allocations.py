@@ -52,7 +52,9 @@ def any_build(request: pytest.FixtureRequest, builds: Callable[[str], Build]) ->
 def watched(program: ProbedProgram, tuning: ProbeTuning = EVERYTHING, **options: object) -> Iterator[AllocationProbe]:
     with AllocationProbe((program.identity,), tuning, **{"fault_rate": None, **options}) as probe:  # type: ignore[arg-type]
         probe.attach()
-        assert probe.targets[0].n_probes > 0, probe.targets[0].problems
+        # Another tool (bcc's memleak, in a benchmark) may hold a place for a while: then it is tried again.
+        wait_until(lambda: probe.rescan() or not probe.targets[0].problems, within_s=30.0)
+        assert probe.targets[0].n_probes > 0
         yield probe
 
 
