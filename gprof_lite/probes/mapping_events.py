@@ -1,4 +1,4 @@
-"""What one event of ``mmap``, ``munmap``, ``mremap``, ``brk`` or ``sbrk`` does to the account of a process's mappings."""
+"""What an event of ``mmap``, ``munmap``, ``mremap``, ``brk`` or ``sbrk`` does to the account of mappings."""
 
 from __future__ import annotations
 
