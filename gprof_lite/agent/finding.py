@@ -6,6 +6,7 @@ from typing import Final
 
 from gprof_lite.agent.target_watch import TargetWatch
 from gprof_lite.leaks.observation import JudgedStack, Judgement
+from gprof_lite.model.allocation import AllocationKind
 from gprof_lite.model.finding import Finding, FindingStack
 from gprof_lite.model.frame import Stack
 from gprof_lite.model.losses import Losses
@@ -56,7 +57,11 @@ def _stacks(watch: TargetWatch, judgement: Judgement, symbolizer: Symbolizer) ->
     identity = watch.identity
     named: dict[tuple[Stack, str, bool], FindingStack] = {}
     for judged in judgement.stacks[:MAX_STACKS]:
-        frames = symbolizer.stack(identity.pid, identity.start_time_ticks, judged.addresses, lines=True)
+        # A fault's first address is the instruction that touched the page; a block's is where its call returns to.
+        is_return = judged.kind is not AllocationKind.FAULT
+        frames = symbolizer.stack(
+            identity.pid, identity.start_time_ticks, judged.addresses, lines=True, leaf_is_return=is_return
+        )
         key = (frames, judged.kind.value, judged.leaking)
         named[key] = _added(named.get(key), frames, judged)
     return tuple(named.values())

@@ -23,7 +23,7 @@ from gprof_lite.host.service import service_name
 from gprof_lite.leaks.observation import TargetObservation
 from gprof_lite.leaks.thresholds import Thresholds
 from gprof_lite.leaks.verdict import judge
-from gprof_lite.model.allocation import StackAllocations
+from gprof_lite.model.allocation import AllocationKind, StackAllocations
 from gprof_lite.model.coverage import Coverage
 from gprof_lite.model.finding import Finding, Verdict
 from gprof_lite.model.profile import Profile, Window
@@ -208,7 +208,13 @@ class Investigation:
         )
         return memory_profiles(
             stacks,
-            lambda addresses: symbolizer.stack(facts.identity.pid, facts.identity.start_time_ticks, addresses),
+            lambda stack: symbolizer.stack(
+                facts.identity.pid,
+                facts.identity.start_time_ticks,
+                stack.addresses,
+                leaf_is_return=stack.kind is not AllocationKind.FAULT,
+                complete=stack.complete,
+            ),
             process,
             window,
             self._parts.host,

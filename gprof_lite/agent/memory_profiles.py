@@ -13,10 +13,10 @@ from gprof_lite.model.profile import COMM, HOST, PID, SERVICE, Profile, SampleTy
 
 
 class StackNames(Protocol):
-    """Addresses of one process to frames."""
+    """The stacks of one process as frames."""
 
-    def __call__(self, addresses: tuple[int, ...]) -> Stack:
-        """Root first; ``addresses`` leaf first."""
+    def __call__(self, stack: StackAllocations) -> Stack:
+        """Root first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def memory_profiles(
     weights: dict[SampleType, dict[Stack, int]] = {}
     root = clean_frame(process.comm)
     for entry in stacks:
-        stack = (root, *name(entry.addresses))
+        stack = (root, *name(entry))
         for sample_type, weight in _weights_of(entry).items():
             if weight > 0:
                 of_type = weights.setdefault(sample_type, {})

@@ -47,8 +47,17 @@ def entry_point() -> None:
 
 def main(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run one command. Return the exit code; only ``--help`` and argparse's refusals raise ``SystemExit``."""
+    try:
+        return _dispatch(argv, environment)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`| head`). Nothing more can be said to it.
+        sys.stdout = None  # so that the interpreter does not flush into the broken pipe
+        return 0
+
+
+def _dispatch(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(_usage())
+        print(_usage(), flush=True)
         return 0 if argv else EXIT_WRONG_USE
     if argv[0] in ("-V", "--version", "version"):
         print(f"gprof-lite {__version__}")
@@ -86,10 +95,6 @@ def _run(command: Command, argv: Sequence[str], environment: Mapping[str, str]) 
         return EXIT_CANNOT_RUN
     except (KeyboardInterrupt, StopRequested):
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has seen enough (`| head`). Nothing more can be said to it.
-        sys.stdout = None  # so that the interpreter does not flush into the broken pipe
-        return 0
     finally:
         logging.shutdown()
 

@@ -16,8 +16,8 @@ def allocations(addresses: tuple[int, ...], kind: AllocationKind, allocated: int
     return StackAllocations(7, hash(addresses), addresses, True, kind, 2, allocated, 1, outstanding, 2, 64)
 
 
-def name(addresses: tuple[int, ...]) -> Stack:
-    return tuple(NAMES[address] for address in reversed(addresses))
+def name(stack: StackAllocations) -> Stack:
+    return tuple(NAMES[address] for address in reversed(stack.addresses))
 
 
 def profiles(*stacks: StackAllocations) -> dict[SampleType, dict[Stack, int]]:
