@@ -76,13 +76,14 @@ def main() -> None:
     results = Path(chosen.results)
     known = read_results(results) if chosen.resume or chosen.report else {}
     if not chosen.report:
-        wanted = [(target, watcher) for watcher in watchers for target in targets]
-        missing = [pair for pair in wanted if _must_run(known.get((pair[0].name, pair[1])))]
         with kernel_headers(), results.open("a" if chosen.resume else "w") as sink:
-            for result in run_all(missing, chosen.seconds, chosen.jobs):
-                known[result.target, result.watcher] = result
-                sink.write(json.dumps(asdict(result)) + "\n")
-                sink.flush()
+            # One watcher after the other: memleak's uprobes and anybody else's on the same libc shut each other out.
+            for watcher in watchers:
+                missing = [(target, watcher) for target in targets if _must_run(known.get((target.name, watcher)))]
+                for result in run_all(missing, chosen.seconds, chosen.jobs):
+                    known[result.target, result.watcher] = result
+                    sink.write(json.dumps(asdict(result)) + "\n")
+                    sink.flush()
     show([result for result in known.values() if result.target in {target.name for target in targets}])
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -41,7 +42,10 @@ from gprof_lite.probes.allocations import AllocationProbe
 from gprof_lite.probes.loader import LoaderChoice
 
 SOURCE: Final = Path(__file__).with_name("targets") / "pairs.c"
+LIBC: Final = Path("/lib/x86_64-linux-gnu/libc.so.6")
 GOAL: Final = 4.0
+TRAP_NS: Final = 1500.0  # dearer than any uprobe that the kernel emulates, cheaper than one it single-steps
+ATTACH_LIMIT_S: Final = 60.0
 SIZES: Final = {"64 B": (64, 64), "16 B to 1 KiB": (16, 1024), "16 KiB": (16384, 16384)}
 TARGETED: Final = ProbeTuning()
 RAISED: Final = replace(TARGETED, sample_bytes=163_840, min_size_bytes=163_840, large_bytes=163_840)
@@ -55,7 +59,17 @@ class Pairs:
         program = directory / "pairs"
         flags = ("-O2", "-g", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls")
         subprocess.run(["gcc", *flags, "-o", str(program), str(SOURCE)], check=True)
-        self.process = subprocess.Popen([str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        # A libc of its own: bcc's uprobes and anybody else's on the same file shut each other out ("ref_ctr_offset
+        # mismatch" in the kernel log: bcc passes garbage there), and other tools may be at work on this host.
+        self.libc = directory / LIBC.name
+        shutil.copyfile(LIBC, self.libc)
+        self.process = subprocess.Popen(
+            [str(program)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "LD_LIBRARY_PATH": str(directory)},
+        )
 
     def measure_ns(self, low: int, high: int, seconds: float) -> float:
         assert self.process.stdin
@@ -85,32 +99,29 @@ def ours(pid: int, tuning: ProbeTuning, loader: LoaderChoice) -> Iterator[None]:
 
 
 @contextmanager
-def memleak(pid: int) -> Iterator[None]:
-    """bcc's memleak on the process; it reports when we are gone."""
-    process = subprocess.Popen(
-        [MEMLEAK, "-p", str(pid), "3600"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+def memleak(pairs: Pairs) -> Iterator[None]:
+    """bcc's memleak on the process; it would report in an hour."""
+    argv = (MEMLEAK, "-p", str(pairs.process.pid), "-O", str(pairs.libc), "3600")
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout
     try:
-        # It says that it attaches before it does: one pair must be as slow as a probe makes it.
         if not any(line.startswith("Attaching") for line in iter(process.stdout.readline, "")):
             raise SystemExit("memleak did not start: are the kernel's headers here?")
-        wait_attached(pid)
+        wait_attached(pairs)
         yield
     finally:
         process.kill()
         process.communicate()
 
 
-def wait_attached(pid: int, limit_s: float = 30.0) -> None:
-    """Until memleak's last probe is on: its uprobes appear in the process's memory map as it goes on."""
-    give_up_at = time.monotonic() + limit_s
-    time.sleep(1.0)
-    while time.monotonic() < give_up_at:
-        if "[uprobes]" in Path(f"/proc/{pid}/maps").read_text():
-            time.sleep(1.0)
-            return
-        time.sleep(0.1)
+def wait_attached(pairs: Pairs) -> None:
+    """It says that it attaches before it does: a pair that costs two traps tells that malloc and free are probed."""
+    give_up_at = time.monotonic() + ATTACH_LIMIT_S
+    while pairs.measure_ns(64, 64, 0.05) < 2 * TRAP_NS:
+        if time.monotonic() > give_up_at:
+            raise SystemExit("memleak was started and a pair costs no more: it did not attach")
+        time.sleep(0.2)
+    time.sleep(1.0)  # probes of functions that are not measured here follow
 
 
 def main() -> None:
@@ -138,7 +149,7 @@ def measure(pairs: Pairs, n_repeats: int, seconds: float, loader: LoaderChoice) 
         "targeted": lambda: ours(pid, TARGETED, loader),
         "raised": lambda: ours(pid, RAISED, loader),
         "debug": lambda: ours(pid, DEBUG, loader),
-        "memleak": lambda: memleak(pid),
+        "memleak": lambda: memleak(pairs),
     }
     taken: dict[tuple[str, str], list[float]] = defaultdict(list)
     for repeat in range(n_repeats):
