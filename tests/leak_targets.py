@@ -22,7 +22,7 @@ def start_leak(tmp_path: Path) -> Iterator[StartLeak]:
 
     def start(kind: str, rate: str = "1MB/s", *more: str, program: str = "native") -> subprocess.Popen[bytes]:
         made = build(program)
-        argv = [*made.argv, "--kind", kind, "--leak-rate", rate, "--duration", "300", "--seed", "1", *more]
+        argv = [*made.argv, "--kind", kind, "--leak-rate", rate, "--duration", "120", "--seed", "1", *more]
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=tmp_path, env={**os.environ, **made.environment})
         started.append(process)
         assert process.stdout is not None

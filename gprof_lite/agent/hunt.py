@@ -42,14 +42,26 @@ class Hunt:
     """Looks at all processes by their growth, and at a few by their allocations. One investigation at a time."""
 
     def __init__(
-        self, options: LeakOptions, parts: InvestigationParts, growth: GrowthWatch, calibration: Calibration
+        self,
+        options: LeakOptions,
+        parts: InvestigationParts,
+        growth: GrowthWatch,
+        calibrate_probes: Callable[[], Calibration],
     ) -> None:
         self._options = options
         self._parts = parts
+        self._calibrate = calibrate_probes
+        self._calibration: Calibration | None = None
         self.growth = growth
-        self.calibration = calibration
         self.thresholds = Thresholds.of(options)
         self.n_cpus = os.cpu_count() or 1
+
+    @property
+    def calibration(self) -> Calibration:
+        """What a hit of a probe costs here. The first to ask waits a second for it; growth alone needs none of it."""
+        if self._calibration is None:
+            self._calibration = self._calibrate()
+        return self._calibration
 
     @property
     def parts(self) -> InvestigationParts:
@@ -155,6 +167,9 @@ def open_hunt(
         )
         reader = parts.enter_context(open_growth_reader())
         trees, containers = CgroupTrees.find(), ContainerDirectory()
-        calibration = calibrate(warden, stop, clock=clock)
         growth = GrowthWatch(reader, trees, containers, Thresholds.of(own), clock)
-        yield Hunt(own, InvestigationParts(symbolizer, trees, containers, clock, host), growth, calibration)
+
+        def measure() -> Calibration:
+            return calibrate(warden, stop, clock=clock)
+
+        yield Hunt(own, InvestigationParts(symbolizer, trees, containers, clock, host), growth, measure)

@@ -101,7 +101,7 @@ def run(options: OptionValues) -> int:
         StopToken() as stop,
         StopToken() as abort,
         stop_on_signals(stop, abort),
-        _hunt(options, abort, progress) as hunt,
+        _hunt(options, abort) as hunt,
     ):
         if is_targeted:
             return _investigate(hunt, own, leak, stop, progress)
@@ -109,11 +109,10 @@ def run(options: OptionValues) -> int:
 
 
 @contextmanager
-def _hunt(options: OptionValues, abort: StopToken, progress: ProgressLine) -> Iterator[Hunt]:
+def _hunt(options: OptionValues, abort: StopToken) -> Iterator[Hunt]:
     observation = options_of(options, ObservationOptions)
     host = observation.host or read_host_facts().hostname
     with ExitStack() as parts:
-        progress.show("measuring what a probe costs on this host")
         work = parts.enter_context(WorkDirectory(observation.scratch_root))
         warden = parts.enter_context(Warden())
         yield parts.enter_context(
@@ -164,10 +163,12 @@ def _investigate(hunt: Hunt, own: LeaksOptions, leak: LeakOptions, stop: StopTok
     identities = _targets(hunt, own, leak)
     total_s = own.duration_s or TARGET_SECONDS
     what = f"process {identities[0].pid}" if len(identities) == 1 else f"{len(identities)} processes"
+    progress.show("measuring what a probe costs on this host")
+    costs = hunt.calibration.probe_costs()
     if leak.mode == DEBUG:
         print(
             f"gprof-lite: debug mode: every allocation of {what} is followed; each costs it about "
-            f"{hunt.calibration.probe_costs().sample_ns / 1000:.1f} us",
+            f"{costs.sample_ns / 1000:.1f} us",
             file=sys.stderr,
         )
     result = hunt.investigate(

@@ -94,7 +94,7 @@ def test_an_oom_kill_is_told_with_the_victims_last_minutes(
     (kill, *_) = wait_for(kills)
     assert kill["operation"] == "oom_kill"
     assert kill["process"]["comm"] in ("tail", "busybox")
-    assert kill["process"]["start_time"] > 0
+    assert kill["process"]["start_time_ticks"] > 0
     assert kill["size_bytes"] is None or kill["size_bytes"] > 1 << 20
     assert container.pid != kill["process"]["pid"]
     assert agent.stop() == 0
