@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import re
+import struct
 import tempfile
 import threading
 import time
@@ -11,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from gprof_lite.probes.system_call import bpf
 
 # Fixtures for tests of any directory.
 from tests.burning_targets import burn_program, burn_python, start_target  # noqa: F401
@@ -67,7 +71,7 @@ def _unlisted_skips() -> list[tuple[str, str]]:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """The same descriptors, threads, children, scratch files and cgroup leaves before and after the test."""
+    """The same descriptors, threads, children, scratch files, cgroup leaves and BPF links before and after the test."""
     before = _possessions()
     yield
     give_up_at = time.monotonic() + SETTLE_S
@@ -79,7 +83,7 @@ def nothing_is_left() -> Iterator[None]:
 
 
 def _possessions() -> set[tuple[str, str]]:
-    return {*_descriptors(), *_threads(), *_children(), *_scratch(), *_cgroup_leaves()}
+    return {*_descriptors(), *_threads(), *_children(), *_scratch(), *_cgroup_leaves(), *_bpf_links()}
 
 
 def _descriptors() -> Iterator[tuple[str, str]]:
@@ -116,6 +120,49 @@ def _cgroup_leaves() -> Iterator[tuple[str, str]]:
         for path in mount.glob("gprof-lite-*"):
             if _is_ours(path.name):
                 yield "cgroup", str(path)
+
+
+def _bpf_links() -> Iterator[tuple[str, str]]:
+    """Links in the kernel that no other living process holds: a link lives by descriptors, or by a pin for ever."""
+    if os.geteuid() != 0:
+        return
+    links = {number for number in _link_numbers() if number not in _elsewhere}
+    if links - _seen_links:
+        _elsewhere.update(_links_of_others() & links)
+        _seen_links.update(links)
+    for number in links - _elsewhere:
+        yield "BPF link", str(number)
+
+
+# Links met before, and those of them that belong to other processes: looking for holders takes a walk over /proc.
+_seen_links: set[int] = set()
+_elsewhere: set[int] = set()
+
+
+def _link_numbers() -> Iterator[int]:
+    number = 0
+    while True:
+        attributes = bytearray(struct.pack("<III", number, 0, 0) + bytes(116))
+        try:
+            bpf(31, attributes)  # BPF_LINK_GET_NEXT_ID of include/uapi/linux/bpf.h
+        except OSError:
+            return
+        number = struct.unpack_from("<I", attributes, 4)[0]
+        yield number
+
+
+def _links_of_others() -> set[int]:
+    found: set[int] = set()
+    for information in Path("/proc").glob("[0-9]*/fdinfo/*"):
+        if information.parts[2] == str(os.getpid()):
+            continue
+        try:
+            match = re.search(r"^link_id:\s*(\d+)", information.read_text(), re.MULTILINE)
+        except OSError:
+            continue
+        if match:
+            found.add(int(match[1]))
+    return found
 
 
 def _is_ours(name: str) -> bool:

@@ -21,6 +21,8 @@ FLAGS: Final = ("-O2", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls",
 LIBRARIES: Final = Path("/usr/lib/x86_64-linux-gnu")
 
 # How it is built, and what is preloaded.
+# Debian 12 has .so.2, Debian 13 .so.3.
+MIMALLOC = max(LIBRARIES.glob("libmimalloc.so.?"), default=LIBRARIES / "libmimalloc.so.2")
 BUILDS: Final = {
     "glibc": (("gcc", *FLAGS), None),
     "glibc-static": (("gcc", *FLAGS, "-static", "-DWITHOUT_LIBRARIES"), None),
@@ -28,7 +30,7 @@ BUILDS: Final = {
     "musl-static": (("musl-gcc", *FLAGS, "-static", "-DWITHOUT_LIBRARIES"), None),
     "jemalloc": (("gcc", *FLAGS), LIBRARIES / "libjemalloc.so.2"),
     "tcmalloc": (("gcc", *FLAGS), LIBRARIES / "libtcmalloc_minimal.so.4"),
-    "mimalloc": (("gcc", *FLAGS), LIBRARIES / "libmimalloc.so.2"),
+    "mimalloc": (("gcc", *FLAGS), MIMALLOC),
 }
 
 LIBRARY_SOURCE: Final = """

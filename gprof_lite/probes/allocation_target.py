@@ -75,6 +75,7 @@ class AllocationTarget:
         self._allocators: AllocatorMap | None = None
         self._flags: dict[FileKey, CodeFlags] = {}
         self._probes: dict[FileKey, _ModuleProbes] = {}
+        self._not_for_us = ""
         self._refused: dict[FileKey, str] = {}
         self._no_returns = ""
 
@@ -101,7 +102,12 @@ class AllocationTarget:
     @property
     def problems(self) -> tuple[str, ...]:
         seen = self._allocators.problems if self._allocators else ()
-        return (*seen, *self._refused.values())
+        not_for_us = (self._not_for_us,) if self._not_for_us else ()
+        return (*not_for_us, *seen, *self._refused.values())
+
+    def note_not_for_us(self, why: str) -> None:
+        """Its code may not be read: nothing of it is probed."""
+        self._not_for_us = f"process {self.pid} cannot be looked into: {why}"
 
     @property
     def n_probes(self) -> int:

@@ -363,6 +363,8 @@ class AllocationProbe:
             action()
         except TargetGone:
             self._end(target)
+        except PermissionError as exc:
+            target.note_not_for_us(str(exc.strerror))
 
     def _end(self, target: AllocationTarget) -> None:
         if target.has_ended:

@@ -11,6 +11,7 @@ import pytest
 from gprof_lite.probes.allocators import find_allocators
 from gprof_lite.probes.attach import KernelUprobes, kernel_uprobes
 from tests.host.probes.known_calls import build, observed, observing, running
+from tests.probed_programs import MIMALLOC
 
 LIBRARIES = Path("/usr/lib/x86_64-linux-gnu")
 
@@ -36,7 +37,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         pytest.param("glibc", "libjemalloc.so.2", "jemalloc", id="jemalloc"),
         pytest.param("glibc", "libtcmalloc.so.4", "tcmalloc", id="tcmalloc"),
         pytest.param("glibc", "libtcmalloc_minimal.so.4", "tcmalloc", id="tcmalloc_minimal"),
-        pytest.param("glibc", "libmimalloc.so.2.0", "mimalloc", id="mimalloc"),
+        pytest.param("glibc", MIMALLOC.name, "mimalloc", id="mimalloc"),
     ],
 )
 def test_every_call_is_seen_once(
@@ -58,7 +59,7 @@ def test_every_call_is_seen_once(
     [
         pytest.param("musl", "", "memalign", "aligned_alloc", id="musl"),
         pytest.param("glibc", "libjemalloc.so.2", "_ZdlPv", "free", id="jemalloc"),
-        pytest.param("glibc", "libmimalloc.so.2.0", "aligned_alloc", "mi_aligned_alloc", id="mimalloc"),
+        pytest.param("glibc", MIMALLOC.name, "aligned_alloc", "mi_aligned_alloc", id="mimalloc"),
     ],
 )
 def test_a_function_that_only_jumps_on_is_seen_once_where_it_jumps_to(

@@ -78,7 +78,8 @@ def _library(name: str) -> tuple[str, ...]:
 
 JEMALLOC: Final = _library("libjemalloc.so.2")
 TCMALLOC: Final = _library("libtcmalloc_minimal.so.4")
-MIMALLOC: Final = _library("libmimalloc.so.2")
+# Debian 12 has .so.2, Debian 13 .so.3.
+MIMALLOC: Final = _library(max((path.name for path in LIBRARIES.glob("libmimalloc.so.?")), default="libmimalloc.so.2"))
 
 RECIPES: Final[Mapping[str, Recipe]] = {
     "native": Recipe((_c("gcc", "-rdynamic"), PLUGIN)),
