@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""What the agent holds, window after window, with perf and py-spy on; its children beside it.
+"""What the agent holds, window after window, with everything on; its children beside it.
 
-    sudo .venv/bin/python bench/footprint.py [--windows 50] [--window 2s]
+    sudo .venv/bin/python bench/footprint.py [--windows 50] [--window 2s] [--processes 2000]
 
-Runs a real ``gprof-lite run`` with its embedded server against some busy processes and reads /proc after each window.
-Bars (design.md section 10): agent RSS at most 64 MB, and flat.
+Runs a real ``gprof-lite run`` with its embedded server, metrics endpoint and events on a host with this many sleeping
+processes, two busy Python programs, and one program that leaks, which the hunter finds and follows. Reads /proc after
+each window. Bars (design.md section 10): agent RSS at most 64 MB, and flat.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,8 +21,23 @@ from pathlib import Path
 
 import psutil
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.targets.leaks.catalogue import find_target
+
 MB = 1_000_000
 BAR_RSS_MB = 64
+# One process with many children that sleep, all of which end with it.
+FOREST = """
+import ctypes, os, sys, time
+libc = ctypes.CDLL(None)
+for _ in range(int(sys.argv[1])):
+    if os.fork() == 0:
+        libc.prctl(1, 9)
+        time.sleep(36000)
+        os._exit(0)
+time.sleep(36000)
+"""
 BUSY_PYTHON = "import json\nwhile True: json.dumps(list(range(2000)))"
 
 
@@ -29,9 +46,13 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     arguments.add_argument("--windows", type=int, default=50)
     arguments.add_argument("--window", default="2s")
+    arguments.add_argument("--processes", type=int, default=2000)
     chosen = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="footprint-") as scratch:
         busy = [subprocess.Popen([sys.executable, "-c", BUSY_PYTHON]) for _ in range(2)]
+        busy.append(subprocess.Popen([sys.executable, "-c", FOREST, str(chosen.processes)]))
+        command, environment = find_target("malloc 10MB/s").command(3600, rate="400KB/s")
+        busy.append(subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL))
         try:
             rows = observe(Path(scratch), chosen.windows, chosen.window)
         finally:
@@ -47,6 +68,8 @@ def observe(scratch: Path, n_windows: int, window: str) -> list[tuple[int, int, 
         *(sys.executable, "-m", "gprof_lite", "run", "--embedded-server", "--server", "http://127.0.0.1:14040"),
         *("--window", window, "--data", str(scratch / "data"), "--spool-directory", str(scratch / "spool")),
         *("--lock-file", str(scratch / "lock"), "--scratch-directory", str(scratch / "work")),
+        *("--metrics-listen", "127.0.0.1:0", "--events-output", str(scratch / "events.jsonl")),
+        *("--leak-rss-check-interval", "1s", "--leak-rss-growth", "4MB", "--leak-target-duration", "10s"),
     ]
     rows = []
     agent = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
@@ -62,10 +85,16 @@ def observe(scratch: Path, n_windows: int, window: str) -> list[tuple[int, int, 
             print(f"{len(rows):>6} {figures}", flush=True)
             if len(rows) >= n_windows:
                 break
+        print(f"highest RSS ever: {_peak_bytes(agent.pid) / MB:.1f} MB")
     finally:
         agent.send_signal(signal.SIGTERM)
         agent.communicate(timeout=60)
     return rows
+
+
+def _peak_bytes(pid: int) -> int:
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", text)[1]) * 1024
 
 
 def read(agent: psutil.Process) -> tuple[int, int, int, int, int]:

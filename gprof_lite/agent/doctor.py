@@ -12,14 +12,13 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-import requests
-
 from gprof_lite.agent.observation import ObservationOptions
 from gprof_lite.clock import Deadline, SystemClock
 from gprof_lite.config import OptionValues, options_of
 from gprof_lite.delivery.delivery import DeliveryOptions
 from gprof_lite.errors import ChildError, GprofLiteError
 from gprof_lite.host.facts import read_host_facts, read_kernel_limits
+from gprof_lite.lean_requests import requests
 from gprof_lite.probes.costs import calibrate
 from gprof_lite.probes.support import probe_support
 from gprof_lite.profilers.contract import ProfilerContext, SamplingOptions

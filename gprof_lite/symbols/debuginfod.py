@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import requests
-
 from gprof_lite.clock import Deadline
+from gprof_lite.lean_requests import requests
 
 VARIABLE: Final = "DEBUGINFOD_URLS"
 _CHUNK_BYTES: Final = 256 * 1024

@@ -6,15 +6,15 @@ import socket
 from functools import partial
 from typing import Any
 
-from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from gprof_lite.delivery.sinks.lifeline import Lifeline
+from gprof_lite.lean_requests import requests
 
 
-class HeldAdapter(HTTPAdapter):
+class HeldAdapter(requests.adapters.HTTPAdapter):
     """An adapter of requests whose connections are held by ``lifeline``. Never retries by itself."""
 
     def __init__(self, lifeline: Lifeline) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-import requests
 import urllib3
 
 from gprof_lite import __version__
@@ -26,6 +25,7 @@ from gprof_lite.delivery.sinks.contract import Unreachable
 from gprof_lite.delivery.sinks.credentials import Credentials
 from gprof_lite.delivery.sinks.lifeline import Lifeline
 from gprof_lite.errors import Transient
+from gprof_lite.lean_requests import requests
 from gprof_lite.stop import StopToken
 
 # A listening server accepts in milliseconds; a host that is not there should not take the whole upload timeout.
