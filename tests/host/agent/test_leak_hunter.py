@@ -10,8 +10,10 @@ from typing import Any
 
 import requests
 
+from gprof_lite.formats.collapsed import parse_collapsed
+from gprof_lite.model.profile import SampleType
 from tests.leak_targets import StartLeak
-from tests.running_agent import PATIENCE_S, RunningAgent, free_port
+from tests.running_agent import PATIENCE_S, RunningAgent, free_port, run_command
 
 INUSE = "memory:inuse_space:bytes:space:bytes"
 
@@ -98,3 +100,24 @@ def test_an_oom_kill_is_told_with_the_victims_last_minutes(
     assert kill["size_bytes"] is None or kill["size_bytes"] > 1 << 20
     assert container.pid != kill["process"]["pid"]
     assert agent.stop() == 0
+
+
+def test_record_writes_the_memory_of_a_process_beside_its_cpu_time(start_leak: StartLeak, tmp_path: Path) -> None:
+    target = start_leak("malloc", "2MB/s")
+    options = ("--memory", "--leak-mode", "debug", "--scratch-directory", str(tmp_path / "scratch"))
+
+    ended = run_command("record", "-d", "8s", "-o", "out", "--pid", str(target.pid), *options, directory=tmp_path)
+
+    assert ended.returncode == 0, ended.stderr
+    assert f"process {target.pid}" in ended.stdout
+    out = tmp_path / "out"
+    profile = parse_collapsed((out / "inuse_space.collapsed").read_text().splitlines())
+    assert profile.sample_type is SampleType.INUSE_SPACE
+    leaking = sum(weight for stack, weight in profile.stacks.items() if "site_malloc" in stack)
+    assert leaking > 0.5 * profile.total > 2_000_000
+    names = {path.name for path in out.iterdir()}
+    assert names >= {"cpu.collapsed", "inuse_space.html", "inuse_space.pb.gz", "alloc_space.html", "findings.json"}
+    (finding,) = json.loads((out / "findings.json").read_text())["findings"]
+    assert finding["pid"] == target.pid
+    summary = json.loads((out / "summary.json").read_text())
+    assert {source["source"] for source in summary["sources"]} >= {"perf", "allocations"}
