@@ -207,3 +207,23 @@ def test_without_the_right_to_probe_growth_is_still_judged(
     assert "CAP_BPF" in source["detail"] or "permission" in source["detail"].lower(), source
     (finding,) = document["findings"]
     assert finding["growth_bytes_per_s"] == pytest.approx(1e6, rel=0.3)
+
+
+def test_a_target_with_millions_of_calls_a_second_stays_within_the_budget(
+    start_target: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    program = tmp_path / "hot"
+    source = ROOT / "tests/targets/hot_malloc.c"
+    subprocess.run(["gcc", "-O1", "-fno-omit-frame-pointer", "-o", str(program), str(source)], check=True)
+    target = start_target(program)
+
+    # 45 s: the kernel takes up to 50 ms to take probes away, and the target runs into them for as long.
+    (finding,) = findings("--pid", str(target.pid), "-d", "45s", directory=tmp_path)
+
+    assert finding["verdict"] != "leak"
+    assert 0 < finding["overhead_percent"] <= 0.1
+    assert any(
+        "Allocations were followed for" in sentence and "of the host's CPU" in sentence
+        for sentence in finding["evidence"]
+    ), finding["evidence"]
+    assert target.poll() is None
