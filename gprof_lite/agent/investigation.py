@@ -128,12 +128,13 @@ class Investigation:
         end = Deadline(started_s + self._plan.window_s, self._clock)
         next_reading_s = started_s
         while not end.passed and not self._all_ended():
+            # The governor first: what it does not know yet about a busy target costs that target most.
+            next_poll_s = probing.poll()
             now_s = self._clock.monotonic_s()
             if now_s >= next_reading_s:
                 next_reading_s = now_s + READ_EVERY_S
                 self._read(probing, now_s)
                 self._on_tick(now_s - started_s)
-            next_poll_s = probing.poll()
             pause_s = max(0.0, min(next_poll_s, next_reading_s) - self._clock.monotonic_s())
             if stop.wait(end.sooner(pause_s)):
                 return

@@ -206,8 +206,9 @@ class Probing:
         if step.level is Level.DETACHED:
             self._detach_all()
         elif probe.is_attached and not step.attached:
-            self.snapshot()
+            # First away, then read: what is outstanding can be read until the probes look again.
             probe.pause()
+            self.snapshot()
         elif step.attached and not probe.is_attached:
             probe.retune(step.tuning)  # first: epochs as long as the burst can be set in a pause only
             probe.retune(step.tuning)
@@ -221,8 +222,8 @@ class Probing:
         if self._is_detached or self._allocations is None:
             return
         self._is_detached = True
-        self.snapshot()
         self._allocations.detach()
+        self.snapshot()
 
     def _rescan(self) -> None:
         if self._allocations is not None:
