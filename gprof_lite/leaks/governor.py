@@ -134,7 +134,7 @@ class Governor:
             self._judge_attached(now_s)
         elif self._level is Level.BURSTS and self._change_at_s <= now_s < self._end_s - FIRST_POLL_S:
             self._begin_burst(now_s)
-        elif self._costs_too_much(self._meter.rate_ns_per_s, now_s):
+        elif self._meter.is_trusted and self._costs_too_much(self._meter.rate_ns_per_s, now_s):
             self._drop_faults_or_all()
         return GovernorStep(
             self._level, self._attached, self._tuning, self._ask_again_s(now_s), self._faults, self._taking

@@ -167,7 +167,7 @@ class AllocationHistory:
 
     @property
     def duty(self) -> float:
-        """Share of the time in which new blocks were followed, 0..1."""
+        """Share of the time in which frees were seen, 0..1."""
         return _duty(self._previous) if self._previous is not None else 1.0
 
     @property
@@ -351,7 +351,7 @@ def _seen_by_epoch(snapshot: AllocationSnapshot, kind: AllocationKind) -> tuple[
 
 def _duty(snapshot: AllocationSnapshot) -> float:
     age_s = _age_s(snapshot)
-    return min(1.0, sum(_seen_by_epoch(snapshot, AllocationKind.MALLOC)) / age_s) if age_s > 0 else 1.0
+    return min(1.0, snapshot.observed_s / age_s) if age_s > 0 else 1.0
 
 
 def _stands_for(seen_s: Sequence[float], snapshot: AllocationSnapshot) -> float:

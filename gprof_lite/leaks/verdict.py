@@ -36,7 +36,7 @@ SMALLEST_BLOCK_BYTES: Final = 64
 MIN_COUNT_GROWTH: Final = 6
 MOST_OF_GROWTH: Final = 2.0
 # Below this share of the time seen, what was freed in pauses is found out too late.
-LEAST_DUTY: Final = 0.1
+LEAST_DUTY: Final = 0.2
 # Followed blocks of a leak that must have been expected before their absence means that there is none.
 ENOUGH_EXPECTED: Final = 10.0
 EARLY: Final = 1 / 3
@@ -76,7 +76,7 @@ def judge(observation: TargetObservation, thresholds: Thresholds) -> Judgement:
     blocks, faults = _stack_verdicts(observation, min_age_s)
     leaking = _leaking(blocks, observation, thresholds)
     if observation.allocations is not None and observation.allocations.is_interrupted:
-        leaking = _plausible(leaking, growth, observation.allocations.duty)
+        leaking = _plausible(leaking, growth, observation)
     opinion = _at_threshold(
         _opinion(observation, growth, blocks, leaking, thresholds), thresholds.leak_probability, observation.ended
     )
@@ -132,23 +132,28 @@ def _leaking(
     )
 
 
-def _plausible(leaking: Sequence[StackVerdict], growth: Growth, duty: float) -> list[StackVerdict]:
+def _plausible(leaking: Sequence[StackVerdict], growth: Growth, observation: TargetObservation) -> list[StackVerdict]:
     """Of stacks seen in bursts, those that can be believed.
 
     A block may have been freed in a pause. When enough of the time was seen, that would have been found out; else only
     the memory of the whole process tells: it grows to the end, and a stack that leaves several times as much as it
     grows by frees it later. Mappings are seen all the time.
     """
+    seen_enough = observation.allocations is not None and observation.allocations.duty >= LEAST_DUTY
+    # What has not been freed is in memory: it cannot be more than there is.
+    fitting_per_s = max(observation.private.values, default=math.inf) / max(observation.window_s, 1e-3)
     proven = [
         stack
         for stack in leaking
-        if stack.history.last.kind is not AllocationKind.MALLOC or (duty >= LEAST_DUTY and stack.is_proven)
+        if stack.history.last.kind is not AllocationKind.MALLOC
+        or (seen_enough and stack.is_proven and stack.per_s <= fitting_per_s)
     ]
     if proven or not growth.persists:
         return proven
     most_per_s = MOST_OF_GROWTH * max(growth.trend.per_s, growth.trend.interval.high)
     possible = [stack for stack in leaking if stack.per_s <= most_per_s]
-    return [stack for stack in possible if stack.is_clean] or possible
+    explaining = [stack for stack in possible if stack.per_s >= growth.trend.per_s / MOST_OF_GROWTH]
+    return [stack for stack in possible if stack.is_clean] or explaining
 
 
 def _likeliest(blocks: Sequence[StackVerdict], observation: TargetObservation) -> list[StackVerdict]:
@@ -257,7 +262,9 @@ def _would_have_been_seen(observation: TargetObservation, trend: Trend) -> bool:
     """Whether a leak as fast as the growth would have left enough followed blocks."""
     history = observation.allocations
     snapshot = history.last_snapshot if history is not None else None
-    if history is None or snapshot is None or not observation.can_see_malloc or history.is_interrupted:
+    if history is None or snapshot is None or not observation.can_see_malloc:
+        return False
+    if history.is_interrupted and history.duty < LEAST_DUTY:
         return False
     return trend.per_s * snapshot.observed_s / _bytes_per_sample(snapshot) >= ENOUGH_EXPECTED
 

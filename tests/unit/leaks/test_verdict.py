@@ -173,7 +173,7 @@ def test_in_bursts_what_is_bounded_is_no_leak(site: Site, seed: int, duty: float
 
 def test_growth_alone_names_what_stayed_and_not_who_allocates_most() -> None:
     # GIVEN a leak that is seen in too few and too short pieces to be judged by itself
-    observation = observe([leak(GUILTY, 1024, 20 * MB_PER_5_MIN)], 1, pieces(0.01))
+    observation = observe([leak(GUILTY, 1024, 20 * MB_PER_5_MIN)], 1, pieces(0.1))
     judgement = judge(replace(observation, private=line(20 * MB_PER_5_MIN)), THRESHOLDS)
     assert judgement.verdict is Verdict.LEAK
     assert judgement.stacks[0].stack_id == GUILTY
