@@ -38,6 +38,8 @@ FEWEST_BURSTS: Final = 3
 MOST_BURSTS: Final = 16
 # The rest of a burst watches frees only, so that what is freed at once is not taken for what stays.
 TAKING_SHARE: Final = 0.75
+# What page faults and mappings may take of the budget that is left while blocks are followed in bursts.
+FAULT_SHARE: Final = 0.25
 GOLDEN_RATIO: Final = 0.618034  # its multiples fill the interval evenly, and in no order
 
 
@@ -134,8 +136,8 @@ class Governor:
             self._judge_attached(now_s)
         elif self._level is Level.BURSTS and self._change_at_s <= now_s < self._end_s - FIRST_POLL_S:
             self._begin_burst(now_s)
-        elif self._meter.is_trusted and self._costs_too_much(self._meter.rate_ns_per_s, now_s):
-            self._drop_faults_or_all()
+        elif self._meter.is_trusted:
+            self._judge_paused(now_s)
         return GovernorStep(
             self._level, self._attached, self._tuning, self._ask_again_s(now_s), self._faults, self._taking
         )
@@ -239,6 +241,12 @@ class Governor:
         self._n_bursts += 1
         self._attached = self._taking = True
         self._change_at_s = now_s + burst_s
+
+    def _judge_paused(self, now_s: float) -> None:
+        """Page faults may take what they leave to blocks only in part: who frees what tells more than who touches."""
+        is_crowding = self._level is Level.BURSTS and self._faults
+        if self._costs_too_much(self._meter.rate_ns_per_s / (FAULT_SHARE if is_crowding else 1.0), now_s):
+            self._drop_faults_or_all()
 
     def _drop_faults_or_all(self) -> None:
         """What is seen in a pause costs too much: page faults go first, for they are many where memory grows fast."""
