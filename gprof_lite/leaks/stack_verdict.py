@@ -23,6 +23,9 @@ MIN_BLOCK_SPANS: Final = 3.0
 # After pauses: an address that was freed unseen is known to be free only when the allocator hands it out or takes it
 # back as it was. When it splits or merges such memory it never is, so a place that also frees proves nothing.
 PROVEN_TIMES: Final = 4
+# None of them died: half of them are as old as half of the window, and were watched for the duty's share of that.
+PROVEN_SURVIVORS: Final = 3.5
+STILL_SHARE: Final = 0.4
 CLEAN_SURVIVAL: Final = 0.5
 CLEAN_DEATHS: Final = 0.2
 STOPPED_CHANCE: Final = 0.02
@@ -77,12 +80,20 @@ class StackVerdict:
         n_born = sum(cell.n_born for cell in cells)
         return n_left > 0 and n_left >= CLEAN_SURVIVAL * n_born and n_died <= CLEAN_DEATHS * (n_left + n_died)
 
-    @property
-    def is_proven(self) -> bool:
+    def is_proven(self, duty: float) -> bool:
         """Whether its survivors are evidence by themselves although the probes rested in between: they were watched
-        long enough to say that they stay, and came at so many times that it is no chance."""
-        n_times = self.n_samples if self._grows_in_place else _n_active(self.history.cells)
-        return self.stays is True and n_times >= PROVEN_TIMES and self.history.unfreed_bytes > 0 and self.is_clean
+        long enough to say that they stay, came at so many times that it is no chance, and still come.
+
+        Args:
+            duty: share of the time in which frees were seen, 0..1.
+        """
+        if not self.is_clean or not self.history.unfreed_bytes:
+            return False
+        if self._grows_in_place:
+            return self.n_samples >= PROVEN_TIMES
+        n_died = sum(of_age.n_deaths for of_age in self.history.deaths)
+        stays = self.stays or (self.stays is None and not n_died and self.n_samples * duty >= PROVEN_SURVIVORS)
+        return stays and _n_active(self.history.cells) >= PROVEN_TIMES and _still_comes(self.history.cells)
 
     @property
     def _grows_in_place(self) -> bool:
@@ -186,6 +197,14 @@ def _fades(cells: Sequence[Cell], n_samples: int) -> bool:
     expected = n_samples * sum(cell.span_s for cell in cells[-n_last:]) / sum(cell.span_s for cell in cells)
     found = sum(cell.n_sampled for cell in cells[-n_last:])
     return found < FADING_RATIO * expected and _poisson_at_most(found, expected) < FADING_CHANCE
+
+
+def _still_comes(cells: Sequence[Cell]) -> bool:
+    """Whether the last third left its share of the survivors, or not much less."""
+    last = cells[-max(1, len(cells) // 3) :]
+    share = sum(cell.span_s for cell in last) / sum(cell.span_s for cell in cells)
+    expected = share * sum(cell.n_sampled for cell in cells)
+    return sum(cell.n_sampled for cell in last) >= STILL_SHARE * expected
 
 
 def _poisson_at_most(found: int, expected: float) -> float:

@@ -139,14 +139,14 @@ def _plausible(leaking: Sequence[StackVerdict], growth: Growth, observation: Tar
     the memory of the whole process tells: it grows to the end, and a stack that leaves several times as much as it
     grows by frees it later. Mappings are seen all the time.
     """
-    seen_enough = observation.allocations is not None and observation.allocations.duty >= LEAST_DUTY
+    duty = observation.allocations.duty if observation.allocations is not None else 0.0
     # What has not been freed is in memory: it cannot be more than there is.
     fitting_per_s = max(observation.private.values, default=math.inf) / max(observation.window_s, 1e-3)
     proven = [
         stack
         for stack in leaking
         if stack.history.last.kind is not AllocationKind.MALLOC
-        or (seen_enough and stack.is_proven and stack.per_s <= fitting_per_s)
+        or (duty >= LEAST_DUTY and stack.is_proven(duty) and stack.per_s <= fitting_per_s)
     ]
     if proven or not growth.persists:
         return proven
