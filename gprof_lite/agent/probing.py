@@ -15,7 +15,7 @@ from typing import Final
 from gprof_lite.clock import Clock
 from gprof_lite.errors import GprofLiteError, PrerequisiteError, ProbeError
 from gprof_lite.host.identity import ProcessIdentity
-from gprof_lite.leaks.governor import Governor, GovernorStatistics, Level
+from gprof_lite.leaks.governor import Governor, GovernorStatistics, GovernorStep, Level
 from gprof_lite.leaks.outstanding import AllocationHistory
 from gprof_lite.model.allocation import ProbeHits, ProbeTuning
 from gprof_lite.model.coverage import SourceCoverage, SourceState
@@ -209,13 +209,17 @@ class Probing:
             # First away, then read: what is outstanding can be read until the probes look again.
             probe.pause()
             self.snapshot()
-        elif step.attached and not probe.is_attached:
-            probe.retune(step.tuning)  # first: epochs as long as the burst can be set in a pause only
-            probe.retune(step.tuning)
-            probe.resume()
-        elif step.attached and step.tuning != probe.tuning:
-            probe.retune(step.tuning)
+        elif step.attached:
+            self._follow(probe, step)
         return step.ask_again_s
+
+    def _follow(self, probe: AllocationProbe, step: GovernorStep) -> None:
+        if step.tuning != probe.tuning:
+            probe.retune(step.tuning)
+        if step.taking and not probe.is_taking:
+            probe.attach()
+        elif probe.is_taking and not step.taking:
+            probe.stop_taking()
 
     def _detach_all(self) -> None:
         """The budget is spent: what was seen so far stays to be judged."""

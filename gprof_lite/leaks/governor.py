@@ -30,11 +30,17 @@ RAISE_FACTOR: Final = 16
 RAISE_FROM_BYTES: Final = 640  # when every block was followed before: then a sixteenth of the usual 10 KiB
 # Plans leave this much unspent, for rates that rise.
 PLANNED_SHARE: Final = 0.85
-# Long bursts tell what stays from what is freed later; several of them, whether it goes on.
-USUAL_BURST_S: Final = 10.0
+# What was freed in a pause is found out by what comes after it, so many bursts see more than long ones: one for each
+# epoch of the window, as long as they are not so short that attaching is most of the work.
+USUAL_BURST_S: Final = 0.3
 SHORTEST_BURST_S: Final = 0.04
 FEWEST_BURSTS: Final = 3
-MOST_BURSTS: Final = 12
+MOST_BURSTS: Final = 16
+# The rest of a burst watches frees only, so that what is freed at once is not taken for what stays.
+TAKING_SHARE: Final = 0.75
+# What page faults and mappings may take of the budget that is left while blocks are followed in bursts.
+FAULT_SHARE: Final = 0.25
+GOLDEN_RATIO: Final = 0.618034  # its multiples fill the interval evenly, and in no order
 
 
 class Level(Enum):
@@ -54,6 +60,7 @@ class GovernorStep:
     Attributes:
         attached: whether the probes of malloc and free shall be attached now; False in the pauses of BURSTS and
             from FAULTS_ONLY down. At DETACHED nothing shall be.
+        taking: whether new blocks shall be followed; False with ``attached``: only frees shall be probed.
         tuning: for the probes; may differ from the one before.
         ask_again_s: monotonic time of the next call of ``step``, at the latest.
         faults: whether page faults shall be looked at: a target that takes new memory by the hundred megabytes a second
@@ -65,6 +72,7 @@ class GovernorStep:
     tuning: ProbeTuning
     ask_again_s: float
     faults: bool = True
+    taking: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +118,9 @@ class Governor:
         self._meter = Meter(costs, started_s)
         self._level = Level.FULL
         self._attached = True
+        self._taking = True
+        self._taking_until_s = self._end_s
+        self._taking_limit_ns = self._budget_ns
         self._faults = True
         self._n_bursts = 1
         self._n_bursts_left = 0
@@ -125,9 +136,11 @@ class Governor:
             self._judge_attached(now_s)
         elif self._level is Level.BURSTS and self._change_at_s <= now_s < self._end_s - FIRST_POLL_S:
             self._begin_burst(now_s)
-        elif self._costs_too_much(self._meter.rate_ns_per_s, now_s):
-            self._drop_faults_or_all()
-        return GovernorStep(self._level, self._attached, self._tuning, self._ask_again_s(now_s), self._faults)
+        elif self._meter.is_trusted:
+            self._judge_paused(now_s)
+        return GovernorStep(
+            self._level, self._attached, self._tuning, self._ask_again_s(now_s), self._faults, self._taking
+        )
 
     def statistics(self) -> GovernorStatistics:
         """What it cost, and what that cost in sight."""
@@ -155,6 +168,8 @@ class Governor:
             # Its share of the budget is spent, or its time is over.
             if now_s >= min(self._change_at_s, self._end_s) or self._meter.spent_ns >= self._burst_limit_ns:
                 self._end_burst(now_s)
+            elif now_s >= self._taking_until_s or self._meter.spent_ns >= self._taking_limit_ns:
+                self._taking = False
             return
         if not self._costs_too_much(self._meter.rate_ns_per_s, now_s) or not self._is_sure():
             return
@@ -195,9 +210,10 @@ class Governor:
 
     def _end_burst(self, now_s: float) -> None:
         """Pause so that the last of the bursts that are left ends with the window."""
-        if not self._costs_too_much(self._meter.rate_ns_per_s / PLANNED_SHARE, now_s) and self._meter.is_trusted:
+        if not self._costs_too_much(self._meter.attached_rate_ns_per_s / PLANNED_SHARE, now_s) and self._meter.is_sure:
             # The target has become quiet enough to be followed to the end.
             self._change_at_s, self._burst_limit_ns = self._end_s, self._budget_ns
+            self._taking_until_s, self._taking_limit_ns, self._taking = self._end_s, self._budget_ns, True
             return
         self._detach()
         if now_s >= self._end_s - FIRST_POLL_S:
@@ -210,18 +226,27 @@ class Governor:
             return
         left_s = max(0.0, self._end_s - now_s)
         pause_s = max(0.0, left_s - self._attachable_s) / self._n_bursts_left
-        self._change_at_s = now_s + pause_s
+        # Never in step with what the target does every so often: pauses of half to one and a half times as long.
+        uneven = 0.5 + self._n_bursts * GOLDEN_RATIO % 1.0
+        self._change_at_s = now_s + pause_s * (uneven if self._n_bursts_left > 1 else 1.0)
 
     def _begin_burst(self, now_s: float) -> None:
         burst_s = min(self._attachable_s / self._n_bursts_left, max(0.0, self._end_s - now_s))
-        self._burst_limit_ns = self._meter.spent_ns + PLANNED_SHARE * self._left_ns / self._n_bursts_left
+        burst_ns = PLANNED_SHARE * self._left_ns / self._n_bursts_left
+        self._burst_limit_ns = self._meter.spent_ns + burst_ns
+        self._taking_limit_ns = self._meter.spent_ns + TAKING_SHARE * burst_ns
+        self._taking_until_s = now_s + TAKING_SHARE * burst_s
         self._n_bursts_left -= 1
-        self._meter.forget_rate()
+        self._meter.begin_burst()
         self._n_bursts += 1
-        self._attached = True
+        self._attached = self._taking = True
         self._change_at_s = now_s + burst_s
-        epoch_ns = max(1_000_000, int(burst_s * 1e9 / self._tuning.n_epochs))
-        self._tuning = replace(self._tuning, epoch_ns=epoch_ns)
+
+    def _judge_paused(self, now_s: float) -> None:
+        """Page faults may take what they leave to blocks only in part: who frees what tells more than who touches."""
+        is_crowding = self._level is Level.BURSTS and self._faults
+        if self._costs_too_much(self._meter.rate_ns_per_s / (FAULT_SHARE if is_crowding else 1.0), now_s):
+            self._drop_faults_or_all()
 
     def _drop_faults_or_all(self) -> None:
         """What is seen in a pause costs too much: page faults go first, for they are many where memory grows fast."""

@@ -20,6 +20,8 @@ class Meter:
         self._last = _NO_HITS
         self._measured_s = 0.0
         self._is_detaching = False
+        self._burst_ns: float | None = None
+        self._burst_s = 0.0
         self.spent_ns = 0.0
         self.attached_s = 0.0
         self.rate_ns_per_s = 0.0
@@ -34,6 +36,16 @@ class Meter:
     @property
     def is_trusted(self) -> bool:
         return self._measured_s >= _FULL_TRUST_S
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether ``attached_rate_ns_per_s`` has been measured for as long."""
+        return self.is_trusted or self._burst_s >= _FULL_TRUST_S
+
+    def begin_burst(self) -> None:
+        """The probes are attached anew. In a burst the rate is that of all of it: some of it sees frees only."""
+        self.forget_rate()
+        self._burst_ns = self._burst_s = 0.0
 
     def forget_rate(self) -> None:
         """The probes do something else from now on: the rate has to be measured anew."""
@@ -65,7 +77,15 @@ class Meter:
         sampling_ns = fresh.n_sampled * self._costs.sample_ns
         self.sampling_ns_per_s += weight * (sampling_ns / elapsed_s - self.sampling_ns_per_s)
         if attached:
+            self._note_attached_rate(fresh_ns, elapsed_s)
+
+    def _note_attached_rate(self, fresh_ns: float, elapsed_s: float) -> None:
+        if self._burst_ns is None:
             self.attached_rate_ns_per_s = self.rate_ns_per_s
+            return
+        self._burst_ns += fresh_ns
+        self._burst_s += elapsed_s
+        self.attached_rate_ns_per_s = self._burst_ns / self._burst_s
 
 
 def _since(before: ProbeHits, after: ProbeHits) -> ProbeHits:

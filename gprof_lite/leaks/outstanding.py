@@ -6,9 +6,10 @@ The blocks of a leak are never freed, so two things hold of a leaking stack and 
 - every part of the window leaves survivors, the last one too (a cache that is full, a program that has warmed up and
   a single large allocation leave them early only).
 
-Both are read from the *epochs* of a snapshot: outstanding bytes by the time of birth. A window may consist of several
-bursts when the governor lets the probes rest; then each burst has its own epochs, and the epochs of all bursts follow
-each other. Memory: about 1 KiB a stack, at most ``MAX_TRACKS`` stacks.
+Both are read from the *epochs* of a snapshot: outstanding bytes by the time of birth. The governor may let the probes
+rest in between. Blocks that are freed then are found out when their address is in use again and somebody looks, so a
+pause hides deaths, it does not undo them: ages go on, but blocks count as watched only while the probes were attached.
+Memory: about 1 KiB a stack, at most ``MAX_TRACKS`` stacks.
 """
 
 from __future__ import annotations
@@ -25,16 +26,20 @@ MAX_TRACKS: Final = 2_000
 MAX_POINTS: Final = 64
 # Late deaths are forgotten at this share of the window.
 LATE_SHARE: Final = 1 / 6
-# Blocks that are freed within this share of a window, or of a burst, are the everyday traffic of a program.
+# Blocks that are freed within this share of a window are the everyday traffic of a program.
 SETTLING_SHARE: Final = 1 / 16
-BURST_SETTLING_SHARE: Final = 1 / 4
+# With pauses in between it takes longer until it is seen: two bursts of sixteen.
+INTERRUPTED_SETTLING_SHARE: Final = 1 / 8
+# What is not seen for less than this share of the time is as good as always seen.
+WHOLE_DUTY: Final = 0.9
 # Ages in shares of what the epochs span, oldest first, by which deaths are counted.
 AGE_CLASSES: Final = (1 / 2, 1 / 4, 1 / 8, 1 / 16, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Survivors of one epoch of ``span_s`` seconds: of ``n_born`` followed blocks ``n_sampled`` are outstanding."""
+    """Survivors of one epoch that was looked at for ``span_s`` seconds: of ``n_born`` followed blocks ``n_sampled`` are
+    outstanding."""
 
     span_s: float
     bytes: int
@@ -66,7 +71,8 @@ class StackHistory:
         late_deaths: the same, with the end of the window counting most: a cache evicts only once it is full.
         points: outstanding bytes at ``AllocationHistory.times_s``; for FAULT the bytes touched so far.
         grown_bytes: growth of blocks after their epoch had ended: realloc in place of a new block.
-        unfreed_bytes, unfreed_count: outstanding, and older than the minimum age.
+        unfreed_bytes, unfreed_count: outstanding, and older than the minimum age; after pauses an estimate: what was
+            seen, over the share of the time in which it was.
         survival: share of the bytes born before the minimum age that are outstanding, or None when none were.
         oldest_age_s: of what is outstanding.
     """
@@ -109,17 +115,18 @@ class _DeathCounter:
 class _Track:
     """A stack in the making."""
 
-    __slots__ = ("cells", "deaths", "grown_bytes", "last", "late_deaths", "points")
+    __slots__ = ("deaths", "grown_bytes", "last", "late_deaths", "points")
 
     def __init__(self, last: StackAllocations, n_points_before: int) -> None:
         self.last = last
         self.points = array("q", bytes(8 * n_points_before))
-        self.cells: list[Cell] = []
         self.deaths = _DeathCounter()
         self.late_deaths = _DeathCounter()
         self.grown_bytes = 0
 
-    def count_deaths(self, now: StackAllocations, closed: Sequence[tuple[int, int]], elapsed_spans: float) -> None:
+    def count_deaths(
+        self, now: StackAllocations, closed: Sequence[tuple[int, int]], elapsed_spans: float, watched_spans: float
+    ) -> None:
         """``closed``: index and age class of each epoch that had ended by the last snapshot."""
         before, after = self.last.epochs, now.epochs
         self.late_deaths.fade(math.exp(-elapsed_spans / LATE_SHARE))
@@ -128,8 +135,8 @@ class _Track:
                 continue
             n_before = before[index].n_sampled_outstanding
             n_deaths = max(0, n_before - after[index].n_sampled_outstanding)
-            self.deaths.add(age_class, n_deaths, n_before * elapsed_spans)
-            self.late_deaths.add(age_class, n_deaths, n_before * elapsed_spans)
+            self.deaths.add(age_class, n_deaths, n_before * watched_spans)
+            self.late_deaths.add(age_class, n_deaths, n_before * watched_spans)
             self.grown_bytes += max(0, after[index].outstanding_bytes - before[index].outstanding_bytes)
 
 
@@ -145,9 +152,7 @@ class AllocationHistory:
         self._times_s: list[float] = []
         self._n_until_point = 0
         self._n_points_before = 0
-        self._age_began_s = 0.0
         self._stride = 1
-        self.n_bursts = 0
         self.n_untracked = 0
 
     @property
@@ -158,16 +163,17 @@ class AllocationHistory:
     @property
     def is_interrupted(self) -> bool:
         """Whether the probes rested in between: blocks were followed within bursts only."""
-        return self.n_bursts > 1
+        return self.duty < WHOLE_DUTY
+
+    @property
+    def duty(self) -> float:
+        """Share of the time in which frees were seen, 0..1."""
+        return _duty(self._previous) if self._previous is not None else 1.0
 
     @property
     def span_s(self) -> float:
         """What the epochs span: the oldest a block can be known to get."""
         return _horizon_s(self._previous) if self._previous is not None else 0.0
-
-    @property
-    def _settling_share(self) -> float:
-        return BURST_SETTLING_SHARE if self.is_interrupted else SETTLING_SHARE
 
     @property
     def times_s(self) -> Sequence[float]:
@@ -183,8 +189,6 @@ class AllocationHistory:
         previous = self._previous
         if previous is not None and snapshot.taken_s < previous.taken_s:
             raise ValueError("snapshots come in order")
-        if previous is None or previous.attached_s != snapshot.attached_s:
-            self._begin_burst(snapshot)
         closed = self._closed_epochs(snapshot)
         self._n_points_before = len(self._times_s)
         is_point = self._is_point()
@@ -212,16 +216,6 @@ class AllocationHistory:
 
     # --- one snapshot -----------------------------------------------------------------------------------------------
 
-    def _begin_burst(self, snapshot: AllocationSnapshot) -> None:
-        """Blocks born before a pause are not followed any more: their epochs are over, what they left is kept."""
-        self.n_bursts += 1
-        self._age_began_s, began_s = snapshot.observed_s - (snapshot.taken_s - snapshot.attached_s), self._age_began_s
-        if self._previous is None:
-            return
-        age_s = self._previous.observed_s - began_s
-        for track in self._tracks.values():
-            track.cells.extend(_settled_cells(track.last.epochs, self._previous, age_s, BURST_SETTLING_SHARE))
-
     def _closed_epochs(self, snapshot: AllocationSnapshot) -> list[tuple[int, int]]:
         """Epochs whose deaths since the last snapshot can be counted, with their age class."""
         previous = self._previous
@@ -230,7 +224,7 @@ class AllocationHistory:
         if previous.address_share != snapshot.address_share:
             return []  # half of the blocks went out of sight, and did not die
         epoch_s = snapshot.tuning.epoch_ns / 1e9
-        age_s = self._age_s(previous)
+        age_s = _age_s(previous)
         closed = []
         for index in range(snapshot.tuning.n_epochs - 1):
             youngest_s = age_s - (index + 1) * epoch_s
@@ -251,17 +245,13 @@ class AllocationHistory:
             self._tracks[key] = _Track(stack, self._n_points_before)
             return
         if closed and self._previous is not None:
-            track.count_deaths(stack, closed, self._elapsed_spans(snapshot))
+            watched_s = snapshot.observed_s - self._previous.observed_s
+            elapsed_s = snapshot.taken_s - self._previous.taken_s
+            if stack.kind is not AllocationKind.MALLOC:
+                watched_s = elapsed_s
+            horizon_s = _horizon_s(snapshot)
+            track.count_deaths(stack, closed, elapsed_s / horizon_s, max(0.0, watched_s) / horizon_s)
         track.last = stack
-
-    def _age_s(self, snapshot: AllocationSnapshot) -> float:
-        """How long blocks have been followed since epoch 0: in a pause nobody is seen to die, and nobody gets older."""
-        return snapshot.observed_s - self._age_began_s
-
-    def _elapsed_spans(self, snapshot: AllocationSnapshot) -> float:
-        """Time since the last snapshot in which blocks were followed, in shares of what the epochs span."""
-        before_s = self._previous.observed_s if self._previous is not None else snapshot.observed_s
-        return max(0.0, snapshot.observed_s - before_s) / _horizon_s(snapshot)
 
     def _emptied(self, snapshot: AllocationSnapshot) -> list[StackAllocations]:
         """Stacks that are not in the snapshot although their process is: nothing of theirs is outstanding any more."""
@@ -303,20 +293,22 @@ class AllocationHistory:
 
     def _history(self, track: _Track, snapshot: AllocationSnapshot, min_age_s: float) -> StackHistory:
         last = track.last
-        age_s = self._age_s(snapshot)
+        age_s = _age_s(snapshot)
+        seen_s = _seen_by_epoch(snapshot, last.kind)
         aged = _aged(last.epochs, snapshot, age_s - min_age_s)
         born_bytes = sum(epoch.allocated_bytes for epoch in aged)
         unfreed_bytes = sum(epoch.outstanding_bytes for epoch in aged)
         share = min(1.0, unfreed_bytes / last.outstanding_bytes) if last.outstanding_bytes > 0 else 0.0
+        stands_for = _stands_for(seen_s[: len(aged)], snapshot)
         return StackHistory(
             last=last,
-            cells=(*track.cells, *_settled_cells(last.epochs, snapshot, age_s, self._settling_share)),
+            cells=tuple(_settled_cells(last.epochs, snapshot, seen_s)),
             deaths=track.deaths.sealed(),
             late_deaths=track.late_deaths.sealed(),
             points=track.points,
             grown_bytes=track.grown_bytes,
-            unfreed_bytes=unfreed_bytes,
-            unfreed_count=round(last.n_outstanding * share),
+            unfreed_bytes=round(unfreed_bytes * stands_for),
+            unfreed_count=round(last.n_outstanding * share * stands_for),
             # A block that grew by realloc outweighs what was born: at most all of it survived.
             survival=min(1.0, unfreed_bytes / born_bytes) if born_bytes > 0 else None,
             oldest_age_s=_oldest_age_s(last.epochs, snapshot, age_s),
@@ -328,7 +320,7 @@ def _weight(stack: StackAllocations) -> int:
 
 
 def _horizon_s(snapshot: AllocationSnapshot) -> float:
-    """What the epochs span: the window, or one burst of it."""
+    """What the epochs span: the window."""
     return snapshot.tuning.n_epochs * snapshot.tuning.epoch_ns / 1e9
 
 
@@ -344,19 +336,48 @@ def _aged(epochs: Sequence[EpochTotals], snapshot: AllocationSnapshot, until_s: 
     return epochs[: max(0, min(n_aged, snapshot.tuning.n_epochs - 1))]
 
 
+def _age_s(snapshot: AllocationSnapshot) -> float:
+    return snapshot.taken_s - snapshot.attached_s
+
+
+def _seen_by_epoch(snapshot: AllocationSnapshot, kind: AllocationKind) -> tuple[float, ...]:
+    """Seconds of each epoch in which what is born was seen."""
+    if kind is AllocationKind.MALLOC and snapshot.epoch_observed_s:
+        return snapshot.epoch_observed_s
+    epoch_s, age_s = snapshot.tuning.epoch_ns / 1e9, _age_s(snapshot)
+    whole = [max(0.0, min(epoch_s, age_s - index * epoch_s)) for index in range(snapshot.tuning.n_epochs - 1)]
+    return (*whole, max(0.0, age_s - sum(whole)))
+
+
+def _duty(snapshot: AllocationSnapshot) -> float:
+    age_s = _age_s(snapshot)
+    return min(1.0, snapshot.observed_s / age_s) if age_s > 0 else 1.0
+
+
+def _stands_for(seen_s: Sequence[float], snapshot: AllocationSnapshot) -> float:
+    """Time over the share of it that was seen."""
+    total_s = len(seen_s) * snapshot.tuning.epoch_ns / 1e9
+    return max(1.0, total_s / sum(seen_s)) if any(seen_s) else 1.0
+
+
 def _settled_cells(
-    epochs: Sequence[EpochTotals], snapshot: AllocationSnapshot, age_s: float, share: float
+    epochs: Sequence[EpochTotals], snapshot: AllocationSnapshot, seen_s: Sequence[float]
 ) -> Iterable[Cell]:
-    """Epochs whose youngest block is older than a share of what the epochs span."""
-    epoch_s = snapshot.tuning.epoch_ns / 1e9
-    settling_s = max(epoch_s / 2, _horizon_s(snapshot) * share)
-    for epoch in _aged(epochs, snapshot, age_s - settling_s):
-        yield Cell(
-            span_s=epoch_s,
-            bytes=epoch.outstanding_bytes,
-            n_sampled=epoch.n_sampled_outstanding,
-            n_born=epoch.n_sampled_allocated,
-        )
+    """Epochs that were seen, and whose youngest block is older than a share of what the epochs span: by the clock, and
+    by the time in which its end would have been seen."""
+    epoch_s, age_s = snapshot.tuning.epoch_ns / 1e9, _age_s(snapshot)
+    total_s = sum(seen_s)
+    interrupted = total_s < WHOLE_DUTY * age_s
+    later_s = (INTERRUPTED_SETTLING_SHARE if interrupted else 0.0) * total_s
+    settling_s = max(epoch_s / 2, _horizon_s(snapshot) * SETTLING_SHARE)
+    for index, epoch in enumerate(_aged(epochs, snapshot, age_s - settling_s)):
+        if seen_s[index] > 0 and sum(seen_s[index + 1 :]) >= later_s:
+            yield Cell(
+                span_s=min(epoch_s, seen_s[index]),
+                bytes=epoch.outstanding_bytes,
+                n_sampled=epoch.n_sampled_outstanding,
+                n_born=epoch.n_sampled_allocated,
+            )
 
 
 def _oldest_age_s(epochs: Sequence[EpochTotals], snapshot: AllocationSnapshot, age_s: float) -> float:

@@ -13,7 +13,6 @@ from typing import Final
 from gprof_lite.leaks.outstanding import Cell, Deaths, StackHistory
 from gprof_lite.leaks.shape import Shape, shape_of
 from gprof_lite.leaks.trend import trend_of
-from gprof_lite.model.allocation import AllocationKind
 
 # Of blocks that have settled, this many deaths in all that the epochs span are turnover: a third goes within it.
 TURNOVER_DEATHS: Final = 0.4
@@ -21,6 +20,14 @@ TURNOVER_DEATHS: Final = 0.4
 STAYING_DEATHS: Final = 1.0
 # So many block-spans of watching are needed before "none died" means anything (rule of three: 3/n).
 MIN_BLOCK_SPANS: Final = 3.0
+# After pauses: an address that was freed unseen is known to be free only when the allocator hands it out or takes it
+# back as it was. When it splits or merges such memory it never is, so a place that also frees proves nothing.
+PROVEN_TIMES: Final = 4
+# None of them died: half of them are as old as half of the window, and were watched for the duty's share of that.
+PROVEN_SURVIVORS: Final = 3.5
+STILL_SHARE: Final = 0.4
+CLEAN_SURVIVAL: Final = 0.5
+CLEAN_DEATHS: Final = 0.2
 STOPPED_CHANCE: Final = 0.02
 FADING_RATIO: Final = 0.3
 FADING_CHANCE: Final = 0.01
@@ -62,17 +69,44 @@ class StackVerdict:
     n_samples: int
     stays: bool | None
 
+    @property
+    def is_clean(self) -> bool:
+        """Whether nearly all that it takes stays, so that what is left of it cannot be what nobody saw being freed."""
+        if self._grows_in_place:
+            return True
+        cells, deaths = self.history.cells, self.history.deaths
+        n_left = sum(cell.n_sampled for cell in cells)
+        n_died = sum(of_age.n_deaths for of_age in deaths)
+        n_born = sum(cell.n_born for cell in cells)
+        return n_left > 0 and n_left >= CLEAN_SURVIVAL * n_born and n_died <= CLEAN_DEATHS * (n_left + n_died)
 
-def judge_stack(history: StackHistory, times_s: Sequence[float], *, is_interrupted: bool = False) -> StackVerdict:
+    def is_proven(self, duty: float) -> bool:
+        """Whether its survivors are evidence by themselves although the probes rested in between: they were watched
+        long enough to say that they stay, came at so many times that it is no chance, and still come.
+
+        Args:
+            duty: share of the time in which frees were seen, 0..1.
+        """
+        if not self.is_clean or not self.history.unfreed_bytes:
+            return False
+        if self._grows_in_place:
+            return self.n_samples >= PROVEN_TIMES
+        n_died = sum(of_age.n_deaths for of_age in self.history.deaths)
+        stays = self.stays or (self.stays is None and not n_died and self.n_samples * duty >= PROVEN_SURVIVORS)
+        return stays and _n_active(self.history.cells) >= PROVEN_TIMES and _still_comes(self.history.cells)
+
+    @property
+    def _grows_in_place(self) -> bool:
+        return self.history.grown_bytes > self.history.last.outstanding_bytes / 2 > 0
+
+
+def judge_stack(history: StackHistory, times_s: Sequence[float]) -> StackVerdict:
     """Judge one stack of blocks or mappings (not of page faults).
 
     Args:
         times_s: of ``history.points``.
-        is_interrupted: the probes on blocks rested in between. Mappings are watched all the time, and their epochs
-            begin anew with each burst nevertheless, so they are judged by their size over time.
     """
-    grows_in_place = history.grown_bytes > history.last.outstanding_bytes / 2 > 0
-    if grows_in_place or (is_interrupted and history.last.kind is not AllocationKind.MALLOC):
+    if history.grown_bytes > history.last.outstanding_bytes / 2 > 0:
         return _judge_by_size(history, times_s)
     cells = history.cells
     n_samples = sum(cell.n_sampled for cell in cells)
@@ -147,7 +181,8 @@ def _older_ones_died(cells: Sequence[Cell], active: Sequence[int]) -> bool:
         return False
     later = cells[active[0] :]
     n_survivors = sum(cell.n_sampled for cell in later)
-    return bool((len(later) / (len(later) + len(emptied))) ** n_survivors < STOPPED_CHANCE)
+    later_s, emptied_s = (sum(cell.span_s for cell in some) for some in (later, emptied))
+    return bool((later_s / (later_s + emptied_s)) ** n_survivors < STOPPED_CHANCE)
 
 
 def _come_singly(cells: Sequence[Cell]) -> bool:
@@ -159,9 +194,17 @@ def _come_singly(cells: Sequence[Cell]) -> bool:
 def _fades(cells: Sequence[Cell], n_samples: int) -> bool:
     """Whether the last quarter left far fewer survivors than its share, and not by chance."""
     n_last = max(1, len(cells) // 4)
-    expected = n_samples * n_last / len(cells)
+    expected = n_samples * sum(cell.span_s for cell in cells[-n_last:]) / sum(cell.span_s for cell in cells)
     found = sum(cell.n_sampled for cell in cells[-n_last:])
     return found < FADING_RATIO * expected and _poisson_at_most(found, expected) < FADING_CHANCE
+
+
+def _still_comes(cells: Sequence[Cell]) -> bool:
+    """Whether the last third left its share of the survivors, or not much less."""
+    last = cells[-max(1, len(cells) // 3) :]
+    share = sum(cell.span_s for cell in last) / sum(cell.span_s for cell in cells)
+    expected = share * sum(cell.n_sampled for cell in cells)
+    return sum(cell.n_sampled for cell in last) >= STILL_SHARE * expected
 
 
 def _poisson_at_most(found: int, expected: float) -> float:

@@ -17,7 +17,7 @@ from gprof_lite.leaks.forecast import forecast
 from gprof_lite.leaks.observation import JudgedStack, Judgement, TargetObservation
 from gprof_lite.leaks.series import Series
 from gprof_lite.leaks.shape import Shape, ShapeKind, shape_of
-from gprof_lite.leaks.stack_verdict import StackState, StackVerdict, judge_stack
+from gprof_lite.leaks.stack_verdict import MIN_BLOCK_SPANS, StackState, StackVerdict, judge_stack
 from gprof_lite.leaks.thresholds import Thresholds
 from gprof_lite.leaks.trend import Trend, trend_of
 from gprof_lite.model.allocation import AllocationKind, AllocationSnapshot
@@ -35,6 +35,8 @@ MIN_SURVIVORS: Final = 6
 SMALLEST_BLOCK_BYTES: Final = 64
 MIN_COUNT_GROWTH: Final = 6
 MOST_OF_GROWTH: Final = 2.0
+# Below this share of the time seen, what was freed in pauses is found out too late.
+LEAST_DUTY: Final = 0.2
 # Followed blocks of a leak that must have been expected before their absence means that there is none.
 ENOUGH_EXPECTED: Final = 10.0
 EARLY: Final = 1 / 3
@@ -70,17 +72,18 @@ class _Opinion:
 def judge(observation: TargetObservation, thresholds: Thresholds) -> Judgement:
     """Judge one target at the end of its window, or at any time within it."""
     growth = Growth.of(observation.private, max(MIN_GROWTH_BYTES, thresholds.leak_bytes_per_s * observation.window_s))
-    min_age_s = min(thresholds.min_age_s, _watched_s(observation) / 2)
+    min_age_s = min(thresholds.min_age_s, observation.window_s / 2)
     blocks, faults = _stack_verdicts(observation, min_age_s)
     leaking = _leaking(blocks, observation, thresholds)
     if observation.allocations is not None and observation.allocations.is_interrupted:
-        leaking = _plausible(leaking, growth)
+        leaking = _plausible(leaking, growth, observation)
     opinion = _at_threshold(
         _opinion(observation, growth, blocks, leaking, thresholds), thresholds.leak_probability, observation.ended
     )
     detectable = minimum_detectable_bytes_per_s(observation, growth.trend, thresholds)
     coming = forecast(growth.trend, observation.limits, thresholds.horizon_s, burst_bytes=_burst_bytes(growth))
-    leaking_faults = faults if opinion.verdict is Verdict.LEAK and not leaking else []
+    named = leaking or (_likeliest(blocks, observation) if opinion.verdict is Verdict.LEAK else [])
+    leaking_faults = faults if opinion.verdict is Verdict.LEAK and not named else []
     return Judgement(
         verdict=opinion.verdict,
         probability=opinion.probability,
@@ -90,19 +93,11 @@ def judge(observation: TargetObservation, thresholds: Thresholds) -> Judgement:
         growth_interval=growth.trend.interval,
         minimum_detectable_bytes_per_s=detectable,
         forecast=coming,
-        stacks=_ranked(blocks, leaking, faults, leaking_faults),
+        stacks=_ranked(blocks, named, faults, leaking_faults),
         evidence=evidence.sentences(
             observation, opinion.reason, growth.trend, growth.shape, leaking, blocks, min_age_s, thresholds, detectable
         ),
     )
-
-
-def _watched_s(observation: TargetObservation) -> float:
-    """The longest that a block can have been followed: the window, or one of its bursts."""
-    history = observation.allocations
-    if history is not None and history.is_interrupted:
-        return min(observation.window_s, history.span_s)
-    return observation.window_s
 
 
 def _stack_verdicts(observation: TargetObservation, min_age_s: float) -> tuple[list[StackVerdict], list[StackVerdict]]:
@@ -113,7 +108,7 @@ def _stack_verdicts(observation: TargetObservation, min_age_s: float) -> tuple[l
     blocks: list[StackVerdict] = []
     faults: list[StackVerdict] = []
     for stack in history.stacks(observation.pid, min_age_s):
-        verdict = judge_stack(stack, history.times_s, is_interrupted=history.is_interrupted)
+        verdict = judge_stack(stack, history.times_s)
         (faults if stack.last.kind is AllocationKind.FAULT else blocks).append(verdict)
     return blocks, faults
 
@@ -137,16 +132,41 @@ def _leaking(
     )
 
 
-def _plausible(leaking: Sequence[StackVerdict], growth: Growth) -> list[StackVerdict]:
-    """Of stacks seen in bursts, those whose survivors the growth of the process can hold.
+def _plausible(leaking: Sequence[StackVerdict], growth: Growth, observation: TargetObservation) -> list[StackVerdict]:
+    """Of stacks seen in bursts, those that can be believed.
 
-    What survives a burst may still be freed after it. Only the memory of the whole process, seen all the time, tells:
-    it grows to the end, and a stack that leaves several times as much as it grows by frees it later.
+    A block may have been freed in a pause. When enough of the time was seen, that would have been found out; else only
+    the memory of the whole process tells: it grows to the end, and a stack that leaves several times as much as it
+    grows by frees it later. Mappings are seen all the time.
     """
-    if not growth.persists:
-        return []
+    duty = observation.allocations.duty if observation.allocations is not None else 0.0
+    # What has not been freed is in memory: it cannot be more than there is.
+    fitting_per_s = max(observation.private.values, default=math.inf) / max(observation.window_s, 1e-3)
+    proven = [
+        stack
+        for stack in leaking
+        if stack.history.last.kind is not AllocationKind.MALLOC
+        or (duty >= LEAST_DUTY and stack.is_proven(duty) and stack.per_s <= fitting_per_s)
+    ]
+    if proven or not growth.persists:
+        return proven
     most_per_s = MOST_OF_GROWTH * max(growth.trend.per_s, growth.trend.interval.high)
-    return [stack for stack in leaking if stack.per_s <= most_per_s]
+    possible = [stack for stack in leaking if stack.per_s <= most_per_s]
+    explaining = [stack for stack in possible if stack.per_s >= growth.trend.per_s / MOST_OF_GROWTH]
+    return [stack for stack in possible if stack.is_clean] or explaining
+
+
+def _likeliest(blocks: Sequence[StackVerdict], observation: TargetObservation) -> list[StackVerdict]:
+    """When the growth alone says that it leaks: the places it most likely is, by what stayed of what they took."""
+    if observation.is_collected:
+        return []
+    doubted = (StackState.TURNS_OVER, StackState.SHORT_LIVED)
+    kept = [stack for stack in blocks if stack.history.unfreed_bytes > 0 and stack.state not in doubted]
+    kept = [stack for stack in kept if stack.is_clean]
+    most_per_s = max((stack.per_s for stack in kept), default=0.0)
+    return sorted(
+        (stack for stack in kept if stack.per_s >= most_per_s / 4), key=lambda stack: stack.per_s, reverse=True
+    )
 
 
 def _opinion(
@@ -242,7 +262,9 @@ def _would_have_been_seen(observation: TargetObservation, trend: Trend) -> bool:
     """Whether a leak as fast as the growth would have left enough followed blocks."""
     history = observation.allocations
     snapshot = history.last_snapshot if history is not None else None
-    if history is None or snapshot is None or not observation.can_see_malloc or history.is_interrupted:
+    if history is None or snapshot is None or not observation.can_see_malloc:
+        return False
+    if history.is_interrupted and history.duty < LEAST_DUTY:
         return False
     return trend.per_s * snapshot.observed_s / _bytes_per_sample(snapshot) >= ENOUGH_EXPECTED
 
@@ -300,7 +322,10 @@ def _detectable_by_probes(observation: TargetObservation, thresholds: Thresholds
     lost_share = min(0.99, snapshot.losses.total / (n_followed + snapshot.losses.total))
     least_bytes = max(MIN_SURVIVORS * per_sample, float(thresholds.min_size_bytes))
     if history is not None and history.is_interrupted:
-        least_bytes = max(least_bytes, MIN_GROWTH_BYTES * snapshot.observed_s / observation.window_s)
+        by_growth = MIN_GROWTH_BYTES * snapshot.observed_s / observation.window_s
+        # Blocks are as old as half of the window on average, and watched for a share of that.
+        by_survivors = 2 * MIN_BLOCK_SPANS / max(history.duty, 1e-6) * per_sample
+        least_bytes = max(least_bytes, min(by_growth, by_survivors) if history.duty >= LEAST_DUTY else by_growth)
     return least_bytes / snapshot.observed_s / (1 - lost_share)
 
 

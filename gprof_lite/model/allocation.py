@@ -122,7 +122,9 @@ class AllocationSnapshot:
     Attributes:
         taken_s: monotonic clock.
         attached_s: monotonic clock when epoch 0 began.
-        observed_s: time the probes were really attached, less than ``taken_s - attached_s`` under a duty cycle.
+        observed_s: time in which frees were seen, less than ``taken_s - attached_s`` under a duty cycle.
+        epoch_observed_s: seconds of each epoch in which new blocks were followed; empty: all of them. Mappings and page
+            faults are seen all the time.
         losses: by kind: ``map_full``, ``stack_failed``, ``stacks_full``, ``recursion_missed``, ``address_reused``, ...
         address_share: share of addresses still followed (theta, 1.0 .. 1/2^n).
     """
@@ -135,3 +137,4 @@ class AllocationSnapshot:
     hits: ProbeHits
     losses: Losses = field(default_factory=Losses)
     address_share: float = 1.0
+    epoch_observed_s: tuple[float, ...] = ()

@@ -139,15 +139,6 @@ class AllocationKernel:
                 return
             self._sweep(shift + 1)
 
-    def forget_blocks(self) -> None:
-        """Drop the blocks of targets that are gone or began anew, and all totals."""
-        if self._can_sweep:
-            self._sweep(self.address_shift())
-        else:
-            self._map("blocks").clear()
-            self._map("levels").update(KEY, LEVEL.pack(0, self.address_shift()))
-        self._map("totals").clear()
-
     def n_recursions_missed(self) -> int:
         """Hits that the kernel passed over because the program was running on that CPU already."""
         return sum(self._bpf.program_statistics(name).recursion_misses for name in self._probes)

@@ -34,13 +34,14 @@ class AllocationPrograms:
 
 @dataclass(slots=True)
 class _ModuleProbes:
-    """The probes on one file: on functions that hand out blocks, and on those that map."""
+    """The probes on one file: on functions that take blocks back, that hand them out, and that map."""
 
-    blocks: list[UprobeLink] = field(default_factory=list)
+    frees: list[UprobeLink] = field(default_factory=list)
+    takes: list[UprobeLink] = field(default_factory=list)
     mappings: list[UprobeLink] = field(default_factory=list)
 
     def close(self) -> None:
-        for links in (self.blocks, self.mappings):
+        for links in (self.takes, self.frees, self.mappings):
             while links:
                 links.pop().close()
 
@@ -112,7 +113,9 @@ class AllocationTarget:
     @property
     def n_probes(self) -> int:
         probes = self._probes.values()
-        return sum(link.n_sites for each in probes for links in (each.blocks, each.mappings) for link in links)
+        return sum(
+            link.n_sites for each in probes for links in (each.frees, each.takes, each.mappings) for link in links
+        )
 
     def look(self, put_code: Callable[[int, bytes], None]) -> None:
         """Read its code mappings; when they changed, tell the kernel side.
@@ -149,16 +152,27 @@ class AllocationTarget:
             try:
                 if not probes.mappings:
                     probes.mappings = self._probe(module, self._mapping_plan(module))
-                if blocks and not probes.blocks:
-                    probes.blocks = self._probe(module, self._block_plan(module))
+                # Frees first: a block whose free is missed looks like a leak, one whose allocation is missed like
+                # nothing.
+                if blocks and not probes.frees:
+                    probes.frees = self._probe(module, self._free_plan(module))
+                if blocks and not probes.takes:
+                    probes.takes = self._probe(module, self._take_plan(module))
             except (ProbeError, FormatError) as exc:
                 self._refused[key] = f"{module.path}: {exc}"
 
+    def detach_takes(self) -> None:
+        """Of the probes on blocks leave only those on frees. ``attach`` brings the others back."""
+        for probes in self._probes.values():
+            while probes.takes:
+                probes.takes.pop().close()
+
     def detach_blocks(self) -> None:
         """Take the probes on blocks away; those on mappings stay. ``attach`` brings them back."""
+        self.detach_takes()
         for probes in self._probes.values():
-            while probes.blocks:
-                probes.blocks.pop().close()
+            while probes.frees:
+                probes.frees.pop().close()
 
     def detach(self) -> None:
         """Take all probes away."""
@@ -192,12 +206,12 @@ class AllocationTarget:
     def _mapping_plan(self, module: AllocatorModule) -> _Plan:
         return self._both_ends(_sites(module, lambda kind: kind.is_mapping))
 
-    def _block_plan(self, module: AllocatorModule) -> _Plan:
-        """Frees first: a block whose free is missed looks like a leak, one whose allocation is missed like nothing."""
+    def _free_plan(self, module: AllocatorModule) -> _Plan:
         frees = _sites(module, lambda kind: kind is FunctionKind.FREE)
-        takes = _sites(module, lambda kind: not kind.is_mapping and kind is not FunctionKind.FREE)
-        first = [(self._programs.free, ProbeKind.ENTRY, frees)] if frees else []
-        return [*first, *self._both_ends(takes)]
+        return [(self._programs.free, ProbeKind.ENTRY, frees)] if frees else []
+
+    def _take_plan(self, module: AllocatorModule) -> _Plan:
+        return self._both_ends(_sites(module, lambda kind: not kind.is_mapping and kind is not FunctionKind.FREE))
 
     def _both_ends(self, sites: tuple[UprobeSite, ...]) -> _Plan:
         if not sites:

@@ -52,11 +52,12 @@ from gprof_lite.probes.allocation_layout import (
     KernelStack,
     unpack_event,
 )
-from gprof_lite.probes.allocation_ledger import AllocationLedger, block_stack, mapping_stack
+from gprof_lite.probes.allocation_ledger import block_stack, mapping_stack
 from gprof_lite.probes.allocation_target import AllocationTarget
 from gprof_lite.probes.attach import KernelUprobes, kernel_uprobes
 from gprof_lite.probes.loader import LoaderChoice, open_object
 from gprof_lite.probes.mapping_events import apply_mapping
+from gprof_lite.probes.observed_time import ObservedTime
 from gprof_lite.probes.page_faults import PageFaultProbe
 from gprof_lite.probes.return_probes import ReturnProbeRules
 
@@ -113,14 +114,16 @@ class AllocationProbe:
         self._targets: dict[int, AllocationTarget] = {}
         self._stacks: dict[int, KernelStack] = {}
         self._kinds: dict[int, AllocationKind] = {}
-        self._ledger = AllocationLedger()
         self._lost = LossCounter()
         self._events: deque[AllocationEvent] = deque(maxlen=_MAX_EVENTS)
         self._attached_s = self._clock.monotonic_s()
-        self._since_s: float | None = None
+        self._has_begun = False
+        self._is_attached = False
+        self._takes = False
         self._mappings_attached = False
         self._n_dropped = 0
-        self._observed_s = 0.0
+        # Frees are seen a little longer than what is taken: see `stop_taking`.
+        self._taking = self._freeing = self._observed_time()
         self._owned = ExitStack()
 
     def __enter__(self) -> Self:
@@ -188,27 +191,57 @@ class AllocationProbe:
 
     @property
     def is_attached(self) -> bool:
-        return self._since_s is not None
+        return self._is_attached
+
+    @property
+    def is_taking(self) -> bool:
+        """Whether new blocks are followed, too."""
+        return self._is_attached and self._takes
 
     @property
     def tuning(self) -> ProbeTuning:
         return self._tuning
 
     def attach(self) -> None:
-        """Begin to look. A second call, after ``pause`` or ``detach``, begins anew: see ``resume``."""
-        if self._since_s is not None:
+        """Begin to look, or look again after ``pause``, ``stop_taking`` or ``detach``.
+
+        Epochs count from the first call on. What is known stays: a block that was freed unseen is found out when its
+        address is freed again, or handed out for a block that is followed. Code that reuses memory does both all the
+        time, and a leaked address never comes back.
+        """
+        if self.is_taking:
             return
-        self._attached_s = self._since_s = self._clock.monotonic_s()
-        self._mappings_attached = True
+        if not self._has_begun:
+            self._begin()
+        self._is_attached = self._takes = self._mappings_attached = True
+        for target in self._living():
+            self._attach(target)
+        now_s = self._clock.monotonic_s()
+        self._taking.begin(now_s)
+        self._freeing.begin(now_s)
+
+    def _begin(self) -> None:
+        self._has_begun = True
+        self._attached_s = self._clock.monotonic_s()
+        self._taking, self._freeing = self._observed_time(), self._observed_time()
         self._kernel.tune(self._tuning, self._epoch_zero_ns)
         if self._faults is not None:
             self._faults.begin_epochs(self._epoch_zero_ns, self._tuning.epoch_ns, self._tuning.n_epochs)
-        for target in self._living():
-            self._attach(target)
+
+    def _observed_time(self) -> ObservedTime:
+        return ObservedTime(self._attached_s, self._tuning.epoch_ns / 1e9, self._tuning.n_epochs)
+
+    def stop_taking(self) -> None:
+        """Follow no new blocks, but go on to see what is freed: so every block is watched for a while, and one that is
+        freed at once is not left behind when ``pause`` comes in between."""
+        for target in self._targets.values():
+            target.detach_takes()
+        self._takes = False
+        self._taking.end(self._clock.monotonic_s())
 
     def pause(self) -> None:
         """Take the probes on blocks away for a while; mappings and page faults are still seen. What is outstanding now
-        stays to be read until ``resume``."""
+        stays known: see ``attach``."""
         for target in self._targets.values():
             target.detach_blocks()
         self._stop_clock()
@@ -229,26 +262,10 @@ class AllocationProbe:
             for target in self._targets.values():
                 self._faults.unfollow(target.pid)
 
-    def resume(self) -> None:
-        """Look at blocks again. Those from before the pause may have been freed unseen, so none is outstanding at first
-        and epochs count from now; what was allocated still adds up. Mappings were seen all the time: those from before
-        now belong to the first epoch."""
-        if self._since_s is not None:
-            return
-        self._drain()
-        self._ledger.carry(self._block_stacks())
-        for target in self._living():
-            target.generation += 1
-            target.regions.begin_epochs()
-            self._put(target)
-        self._kernel.forget_blocks()
-        self.attach()
-
     def retune(self, tuning: ProbeTuning) -> None:
         """Follow blocks by other rules from now on. Those that are followed keep what they stand for.
 
-        The map's size stays as it is, and so do the epochs while the probes are attached: in a pause they may be set
-        to what the next burst will span.
+        The map's size and the epochs stay as they are.
         """
         _check(tuning, self._identities)
         self._tuning = ProbeTuning(
@@ -258,7 +275,7 @@ class AllocationProbe:
             sample_bytes=tuning.sample_bytes,
             max_blocks=self._tuning.max_blocks,
             n_epochs=self._tuning.n_epochs,
-            epoch_ns=self._tuning.epoch_ns if self.is_attached else tuning.epoch_ns,
+            epoch_ns=self._tuning.epoch_ns,
         )
         self._kernel.tune(self._tuning, self._epoch_zero_ns)
 
@@ -294,11 +311,11 @@ class AllocationProbe:
         self._drain()
         self._kernel.relieve()
         now_s = self._clock.monotonic_s()
-        running_s = now_s - self._since_s if self._since_s is not None else 0.0
         return AllocationSnapshot(
             taken_s=now_s,
             attached_s=self._attached_s,
-            observed_s=self._observed_s + running_s,
+            observed_s=self._freeing.total_s(now_s),
+            epoch_observed_s=self._taking.by_epoch(now_s),
             tuning=self._tuning,
             stacks=self._all_stacks(),
             hits=self.hits(),
@@ -312,9 +329,10 @@ class AllocationProbe:
 
     def _stop_clock(self) -> None:
         self._drain()
-        if self._since_s is not None:
-            self._observed_s += self._clock.monotonic_s() - self._since_s
-            self._since_s = None
+        self._is_attached = False
+        now_s = self._clock.monotonic_s()
+        self._taking.end(now_s)
+        self._freeing.end(now_s)
 
     def _add(self, identity: ProcessIdentity) -> AllocationTarget:
         assert self._uprobes is not None
@@ -356,7 +374,7 @@ class AllocationProbe:
     def _attach(self, target: AllocationTarget) -> None:
         """As much as is wanted of all targets now."""
         if self._mappings_attached and not target.has_ended:
-            self._try(target, lambda: target.attach(blocks=self._since_s is not None))
+            self._try(target, lambda: target.attach(blocks=self.is_taking))
 
     def _try(self, target: AllocationTarget, action: Callable[[], None]) -> None:
         try:
@@ -421,7 +439,6 @@ class AllocationProbe:
         return not target.has_ended
 
     def _note_exec(self, target: AllocationTarget, generation: int, image: int) -> None:
-        self._ledger.forget_process(target.pid)
         target.has_new_image(generation, image)
         if self._faults is not None and self._fault_rate is not None:
             self._faults.follow(target.pid, image)
@@ -449,7 +466,7 @@ class AllocationProbe:
     # What is outstanding.
 
     def _all_stacks(self) -> tuple[StackAllocations, ...]:
-        blocks = self._ledger.with_carried(self._block_stacks())
+        blocks = tuple(self._block_stacks())
         faults = self._faults.stacks(self._tuning.n_epochs) if self._faults is not None else ()
         return (*blocks, *self._mapping_stacks(), *faults)
 
@@ -493,7 +510,6 @@ class AllocationProbe:
             for kind, n in self._faults.counters().items():
                 lost.count(kind, 0 if kind in ("hits", "sampled") else n)
         lost.count("regions_full", sum(target.regions.n_refused for target in self._targets.values()))
-        lost.count("bursts_forgotten", self._ledger.n_not_carried)
         for target in self._targets.values():
             for problem in target.problems:
                 lost.count("not_probed", example=problem)

@@ -91,13 +91,6 @@ class MappedRegions:
         else:
             self._cut(new_end, old_end)
 
-    def begin_epochs(self) -> None:
-        """Epochs count anew: all that is mapped now belongs to the first."""
-        for mapping in self._mappings:
-            mapping.epoch = 0
-        for totals in self.totals.values():
-            totals.epochs = {0: [sum(column) for column in zip(*totals.epochs.values(), strict=True)]}
-
     def lose_track(self) -> None:
         """Some unmapping may have been missed: nothing that is mapped now is known to be. What was mapped still counts
         as allocated. Better a leak not seen than one that is none."""

@@ -288,6 +288,19 @@ static void library(long n)
 FUNCTION void *out_paused(size_t n) { void *p = malloc(n); KEEP(p); OUT(1, n); return p; }
 static void paused(long n) { for (long i = 0; i < n; i++) out_paused(40); }
 
+/* Frees all that the last call of it took, and takes as many as are asked for. */
+FUNCTION void *out_replaced(size_t n) { void *p = malloc(n); KEEP(p); return p; }
+static void replaced(long n)
+{
+	static void *held[1000];
+	static long n_held;
+
+	while (n_held)
+		free(held[--n_held]);
+	while (n_held < n && n_held < 1000)
+		held[n_held++] = out_replaced(40);
+}
+
 /* Pages that are written to, and as many that are only read. */
 FUNCTION void out_touched(volatile char *p, long n) { for (long i = 0; i < n; i++) p[i * PAGE] = 1; }
 FUNCTION long only_read(volatile char *p, long n) { long sum = 0; for (long i = 0; i < n; i++) sum += p[i * PAGE]; return sum; }
@@ -332,7 +345,7 @@ static void seccomp(long n)
 static struct { const char *name; void (*run)(long); } scenarios[] = {
 	{ "family", family }, { "freed", freed }, { "grow", grow }, { "reallocs", reallocs }, { "maps", maps },
 	{ "heap_end", heap_end }, { "threads", threads }, { "crowd", crowd }, { "mixed", mixed }, { "corrupt", corrupt },
-	{ "child", child }, { "library", library }, { "paused", paused },
+	{ "child", child }, { "library", library }, { "paused", paused }, { "replaced", replaced },
 	{ "touch", touch }, { "seccomp", seccomp }, { "churn", churn },
 };
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from gprof_lite.leaks.outstanding import AllocationHistory
@@ -21,6 +21,7 @@ from gprof_lite.model.allocation import (
     ProbeTuning,
     StackAllocations,
 )
+from gprof_lite.probes.observed_time import ObservedTime
 
 PID = 42
 MB = 1_000_000
@@ -60,38 +61,68 @@ class _Block:
 
 @dataclass
 class SimulatedHeap:
-    """Sites over one window. ``resident_bytes``: what the process had before, plus what a caller makes of it."""
+    """Sites over one window.
+
+    Attributes:
+        bursts: (start, end) of the times in which the probes were attached; none: all the time. A block that is freed
+            in between is seen to be when the next one at its address is, which lives as long.
+    """
 
     sites: Sequence[Site]
     seed: int = 1
     window_s: float = 60.0
     tuning: ProbeTuning = field(default_factory=lambda: ProbeTuning(epoch_ns=3_750_000_000))
+    bursts: Sequence[tuple[float, float]] = ()
 
     def __post_init__(self) -> None:
         random = Random(self.seed)
-        self._observed_s = 0.0  # in the bursts before
         self._blocks = {site.stack_id: list(self._births(site, random)) for site in self.sites}
+        self._seen = {site.stack_id: self._followed(site) for site in self.sites}
 
-    def snapshot(self, now_s: float, attached_s: float = 0.0) -> AllocationSnapshot:
-        """What the probes show at ``now_s`` when they were attached at ``attached_s``."""
+    def _followed(self, site: Site) -> list[_Block]:
+        """Mappings are seen all the time."""
+        blocks = self._blocks[site.stack_id]
+        if site.kind is not AllocationKind.MALLOC:
+            return blocks
+        seen = (block for block in blocks if self._is_seen(block.born_s))
+        return [replace(block, dies_s=self._found_free_s(block)) for block in seen]
+
+    def snapshot(self, now_s: float) -> AllocationSnapshot:
+        """What the probes show at ``now_s``."""
+        observed = ObservedTime(0.0, self.tuning.epoch_ns / 1e9, self.tuning.n_epochs)
+        for start_s, end_s in self._pieces:
+            if start_s < now_s:
+                observed.begin(start_s)
+                observed.end(min(end_s, now_s))
         return AllocationSnapshot(
             taken_s=now_s,
-            attached_s=attached_s,
-            observed_s=self._observed_s + now_s - attached_s,
+            attached_s=0.0,
+            observed_s=observed.total_s(now_s),
             tuning=self.tuning,
-            stacks=tuple(self._stack(site, now_s, attached_s) for site in self.sites),
+            stacks=tuple(self._stack(site, now_s) for site in self.sites),
             hits=ProbeHits({}, sum(len(blocks) for blocks in self._blocks.values())),
+            epoch_observed_s=observed.by_epoch(now_s),
         )
 
-    def history(self, every_s: float = 2.0, bursts: Sequence[tuple[float, float]] = ()) -> AllocationHistory:
-        """A whole window, in one piece or in bursts (start, end)."""
+    def history(self, every_s: float = 2.0) -> AllocationHistory:
+        """A whole window."""
         history = AllocationHistory()
-        for start_s, end_s in bursts or [(0.0, self.window_s)]:
-            step_s = min(every_s, (end_s - start_s) / 8)
-            for index in range(round((end_s - start_s) / step_s)):
-                history.observe(self.snapshot(start_s + (index + 1) * step_s, start_s))
-            self._observed_s += end_s - start_s
+        for index in range(round(self.window_s / every_s)):
+            history.observe(self.snapshot((index + 1) * every_s))
         return history
+
+    @property
+    def _pieces(self) -> Sequence[tuple[float, float]]:
+        return self.bursts or ((0.0, self.window_s),)
+
+    def _is_seen(self, at_s: float) -> bool:
+        return any(start_s <= at_s < end_s for start_s, end_s in self._pieces)
+
+    def _found_free_s(self, block: _Block) -> float:
+        at_s, lifetime_s = block.dies_s, max(block.dies_s - block.born_s, 1e-3)
+        while at_s < self.window_s and not self._is_seen(at_s):
+            at_s += lifetime_s
+        return at_s
 
     def held_bytes(self, now_s: float) -> float:
         """Live bytes of all sites together."""
@@ -130,12 +161,12 @@ class SimulatedHeap:
             if random.random() < site.per_s(now_s) * chance / highest:
                 yield now_s
 
-    def _stack(self, site: Site, now_s: float, attached_s: float) -> StackAllocations:
+    def _stack(self, site: Site, now_s: float) -> StackAllocations:
         epoch_s = self.tuning.epoch_ns / 1e9
-        born = [block for block in self._blocks[site.stack_id] if attached_s <= block.born_s <= now_s]
+        born = [block for block in self._seen[site.stack_id] if block.born_s <= now_s]
         by_epoch: list[list[_Block]] = [[] for _ in range(self.tuning.n_epochs)]
         for block in born:
-            by_epoch[min(self.tuning.n_epochs - 1, int((block.born_s - attached_s) / epoch_s))].append(block)
+            by_epoch[min(self.tuning.n_epochs - 1, int(block.born_s / epoch_s))].append(block)
         epochs = tuple(_epoch(blocks, site.size_bytes, now_s) for blocks in by_epoch)
         alive = [block for block in born if block.dies_s > now_s]
         return StackAllocations(

@@ -103,14 +103,14 @@ def test_programs_that_bcc_compiled_see_the_same(builds: Callable[[str], Build],
 
 
 @pytest.mark.filterwarnings("ignore:not a bytes object")  # bcc wants text as bytes and takes strings
-def test_bcc_begins_anew_after_a_pause_too(builds: Callable[[str], Build]) -> None:
+def test_bcc_finds_out_what_was_freed_in_a_pause_too(builds: Callable[[str], Build]) -> None:
     with ProbedProgram(builds("glibc")) as program, watched(program, loader=LoaderChoice.BCC) as probe:
-        program.do("paused", 10)
+        program.do("replaced", 10)
         probe.pause()
-        program.do("paused", 10)
-        probe.resume()
-        program.do("paused", 7)
-        assert outstanding(probe.snapshot().stacks) == {"out_paused": (7, 280)}
+        program.do("replaced", 10)
+        probe.attach()
+        program.do("replaced", 7)
+        assert outstanding(probe.snapshot().stacks) == {"out_replaced": (7, 280)}
 
 
 @pytest.mark.parametrize("name", ["glibc", "musl", "jemalloc"])
@@ -337,25 +337,25 @@ def test_an_allocator_that_is_loaded_later_is_probed(builds: Callable[[str], Bui
         assert outstanding(probe.snapshot().stacks) == {"out_of_library": (25, 25 * 64)}
 
 
-def test_after_a_pause_nothing_is_outstanding_that_may_be_free(builds: Callable[[str], Build]) -> None:
+def test_what_is_freed_in_a_pause_is_found_out_when_its_memory_is_used_again(builds: Callable[[str], Build]) -> None:
     # GIVEN a program with outstanding blocks and mappings
     with ProbedProgram(builds("glibc")) as program, watched(program) as probe:
-        program.do("paused", 10)
+        program.do("replaced", 10)
         before = probe.snapshot()
         # WHEN the probes pause, it goes on, and they resume
         probe.pause()
-        program.do("paused", 1_000)
+        program.do("replaced", 1_000)
         paused = probe.snapshot()
-        program.do("maps", 3)
-        probe.resume()
-        truth = program.do("paused", 7)
+        truth = program.do("maps", 3)
+        probe.attach()
+        program.do("replaced", 7)
         after = probe.snapshot()
         # THEN in the pause nothing changed
         assert outstanding(paused.stacks) == outstanding(before.stacks)
         assert paused.hits == before.hits
-        # AND after it only new blocks are outstanding, all in the first epochs, while what was allocated adds up
+        # AND after it only new blocks are outstanding: the addresses of the others were freed again
         blocks = [stack for stack in after.stacks if stack.kind is AllocationKind.MALLOC]
-        assert outstanding(blocks) == {"out_paused": (7, 280)}
+        assert outstanding(blocks) == {"out_replaced": (7, 280)}
         # AND mappings were seen all the time
         mappings = [stack for stack in after.stacks if stack.kind is AllocationKind.MMAP]
         assert sum(stack.outstanding_bytes for stack in mappings) == sum(
@@ -364,11 +364,39 @@ def test_after_a_pause_nothing_is_outstanding_that_may_be_free(builds: Callable[
         assert sum(stack.epochs[0].outstanding_bytes for stack in mappings) == sum(
             stack.outstanding_bytes for stack in mappings
         )
-        stack = next(s for s in after.stacks if "out_paused" in functions_of(s))
+        stack = next(s for s in after.stacks if "out_replaced" in functions_of(s))
         assert (stack.n_allocated, stack.allocated_bytes) == (17, 680)
         assert stack.epochs[0].outstanding_bytes == 280
-        assert after.attached_s > before.attached_s
-        assert after.observed_s < after.taken_s - before.attached_s
+        # AND it is known how much of the time was seen
+        assert after.attached_s == before.attached_s
+        assert 0 < sum(after.epoch_observed_s) <= after.observed_s < after.taken_s - after.attached_s
+
+
+def test_what_stays_is_known_to_stay_over_a_pause(builds: Callable[[str], Build]) -> None:
+    # GIVEN a program that keeps what it allocates, before, in and after a pause
+    with ProbedProgram(builds("glibc")) as program, watched(program) as probe:
+        program.do("paused", 10)
+        probe.pause()
+        program.do("paused", 100)
+        probe.attach()
+        program.do("paused", 7)
+        # THEN what it took while somebody looked is outstanding
+        assert outstanding(probe.snapshot().stacks) == {"out_paused": (17, 680)}
+
+
+def test_frees_alone_are_seen_at_the_end_of_a_burst(builds: Callable[[str], Build]) -> None:
+    # GIVEN blocks that are followed, and no new ones from now on
+    with ProbedProgram(builds("glibc")) as program, watched(program) as probe:
+        program.do("replaced", 10)
+        probe.stop_taking()
+        # WHEN they are freed and others take their place
+        program.do("replaced", 1_000)
+        # THEN the old ones are gone, the new ones are not known, and the clock of what is taken stands still
+        first, second = probe.snapshot(), probe.snapshot()
+        assert outstanding(first.stacks) == {}
+        assert not probe.is_taking
+        assert first.epoch_observed_s == second.epoch_observed_s
+        assert first.observed_s < second.observed_s
 
 
 def test_tuning_reaches_the_kernel_while_it_runs(builds: Callable[[str], Build]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -155,10 +156,20 @@ def test_looks_are_close_at_first_and_never_far_apart() -> None:
     assert max(gaps_s) <= SLOWEST_POLL_S + 1e-9
 
 
-def test_a_burst_has_epochs_of_its_own_length() -> None:
-    bursts = [step for _, step in run(lambda _: 50_000.0).steps if step.attached and step.level is Level.BURSTS]
-    assert bursts
-    assert all(step.tuning.epoch_ns * step.tuning.n_epochs < 5e9 for step in bursts)
+def test_bursts_are_spread_over_the_window_and_never_in_step() -> None:
+    steps = run(lambda _: 10_000.0).steps
+    begins_s = [now_s for (_, before), (now_s, step) in pairwise(steps) if step.attached and not before.attached]
+    gaps_s = [late - early for early, late in pairwise(begins_s)]
+    assert len(begins_s) >= 12
+    assert max(gaps_s) < 12.0
+    assert max(gaps_s) > 1.3 * min(gaps_s)
+
+
+def test_a_burst_ends_with_a_look_at_frees_only() -> None:
+    steps = [step for _, step in run(lambda _: 3_000.0).steps if step.level is Level.BURSTS]
+    ends = [before for before, after in pairwise(steps) if before.attached and not after.attached]
+    assert len(ends) >= 10
+    assert sum(not step.taking for step in ends) >= 0.8 * len(ends)
 
 
 def test_a_budget_of_nothing_is_refused() -> None:

@@ -100,31 +100,36 @@ def test_a_process_that_ended_keeps_what_it_had() -> None:
     assert history.pids() == {7, 8}
 
 
-def test_a_pause_ends_what_was_followed() -> None:
-    # GIVEN two bursts
+def test_in_a_pause_blocks_get_older_but_are_not_watched() -> None:
+    # GIVEN survivors of eight seconds, and two looks in a pause of half a minute
     history = AllocationHistory()
-    history.observe(snapshot(16.0, stack([2] * 16)))
-    history.observe(replace(snapshot(50.0, stack([0] * 16), attached_s=34.0), observed_s=32.0))
-    # THEN survivors of both count, nobody died in the pause, and the window is known to be in pieces
-    found = only(history)
+    history.observe(snapshot(8.0, stack([10] * 8)))
+    history.observe(snapshot(10.0, stack([10] * 8)))
+    before = only(history)
+    seen_s = (1.0,) * 10 + (0.0,) * 6
+    for taken_s in (14.0, 16.0):
+        history.observe(
+            replace(snapshot(taken_s, stack([10] * 8)), observed_s=10.0, epoch_observed_s=seen_s),
+        )
+    # THEN they are older, and nothing more is known of who died
+    after = only(history)
     assert history.is_interrupted
-    assert sum(cell.n_sampled for cell in found.cells) > 0
-    assert len(found.cells) > 16
-    assert sum(deaths.n_deaths for deaths in found.deaths) == 0
+    assert history.duty == pytest.approx(10 / 16)
+    assert after.oldest_age_s == before.oldest_age_s + 6
+    assert sum(deaths.block_spans for deaths in after.deaths) == sum(deaths.block_spans for deaths in before.deaths)
 
 
-def test_nobody_dies_or_gets_older_in_a_pause() -> None:
-    # GIVEN blocks followed for ten seconds, then two looks in a pause of half a minute
-    watched, paused = AllocationHistory(), AllocationHistory()
-    for history in (watched, paused):
-        history.observe(snapshot(8.0, stack([10] * 8)))
-        history.observe(snapshot(10.0, stack([10] * 10)))
-    for taken_s in (20.0, 40.0):
-        paused.observe(replace(snapshot(taken_s, stack([10] * 10)), observed_s=10.0))
-    # THEN the looks say nothing new
-    assert only(paused).deaths == only(watched).deaths
-    assert only(paused).cells == only(watched).cells
-    assert only(paused).oldest_age_s == only(watched).oldest_age_s
+def test_what_nobody_looked_at_is_no_cell_and_what_was_seen_stands_for_it() -> None:
+    # GIVEN every second second was seen
+    history = AllocationHistory()
+    seen_s = (1.0, 0.0) * 8
+    half = replace(snapshot(16.0, stack([3, 0] * 8)), observed_s=8.0, epoch_observed_s=seen_s)
+    history.observe(half)
+    # THEN only those are cells, and twice as much is unfreed as was seen to be
+    found = only(history, min_age_s=8.0)
+    assert all(cell.n_sampled == 3 for cell in found.cells)
+    assert 5 <= len(found.cells) <= 7
+    assert (found.unfreed_bytes, found.unfreed_count) == (2 * 4 * 3 * 100, 2 * 4 * 3)
 
 
 def test_growth_of_a_block_after_its_epoch_is_known() -> None:

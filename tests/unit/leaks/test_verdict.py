@@ -39,15 +39,13 @@ GUILTY = 1
 def observe(sites: Sequence[Site], seed: int, bursts: Sequence[tuple[float, float]] = ()) -> TargetObservation:
     """Sites amid everyday traffic and a store at its bound, for a minute."""
     tuning = tuning_of(LeakOptions(), 60.0)
-    if bursts:
-        tuning = replace(tuning, epoch_ns=int((bursts[-1][1] - bursts[-1][0]) * 1e9 / tuning.n_epochs))
-    heap = SimulatedHeap([*sites, churn(), table()], seed, tuning=tuning)
+    heap = SimulatedHeap([*sites, churn(), table()], seed, tuning=tuning, bursts=bursts)
     random = Random(seed)
     return TargetObservation(
         pid=PID,
         window_s=60.0,
         private=heap.private(noise=lambda _: random.gauss(0, 8000)),
-        allocations=heap.history(bursts=bursts),
+        allocations=heap.history(),
         can_see_malloc=True,
     )
 
@@ -133,18 +131,53 @@ def test_growth_of_a_process_whose_allocations_cannot_be_seen_may_be_a_leak() ->
     assert "stands on the growth alone" in " ".join(judgement.evidence)
 
 
-BURSTS = ((0.0, 0.5), (12.0, 20.0), (32.0, 40.0), (52.0, 60.0))
+def pieces(duty: float) -> tuple[tuple[float, float], ...]:
+    """A burst somewhere in each sixteenth of a minute."""
+    starts_s = [3.75 * (index + (1 - duty) * (index * 0.618 % 1.0)) for index in range(16)]
+    return tuple((start_s, start_s + 3.75 * duty) for start_s in starts_s)
 
 
-def test_in_bursts_a_leak_needs_the_growth_of_the_process() -> None:
-    # GIVEN a leak, and a store whose entries outlive a burst
-    leaking = observe([leak(GUILTY, 1024, 5 * MB_PER_5_MIN)], 1, BURSTS)
-    store = observe([table(2, 500, 12_000, 200)], 1, BURSTS)
-    # WHEN both are seen in bursts only
-    # THEN the leak is found by its stack, and the store is none
-    found = judge(leaking, THRESHOLDS)
-    assert (found.verdict, found.stacks[0].stack_id) == (Verdict.LEAK, GUILTY)
-    assert judge(store, THRESHOLDS).verdict is Verdict.STABLE
+BURSTS = pieces(0.3)
+
+
+def test_in_bursts_a_leak_into_freed_heap_is_found_although_the_process_does_not_grow() -> None:
+    observation = replace(observe([leak(GUILTY, 64, 5 * MB_PER_5_MIN)], 1, BURSTS), private=flat())
+    judgement = judge(observation, THRESHOLDS)
+    assert judgement.verdict is Verdict.LEAK
+    assert [stack.stack_id for stack in judgement.stacks if stack.leaking] == [GUILTY]
+
+
+def test_seen_too_seldom_a_leak_needs_the_growth_of_the_process() -> None:
+    leaking = observe([leak(GUILTY, 1024, 5 * MB_PER_5_MIN)], 1, pieces(0.05))
+    assert judge(leaking, THRESHOLDS).verdict is Verdict.LEAK
+    assert judge(replace(leaking, private=flat()), THRESHOLDS).verdict is not Verdict.LEAK
+
+
+@pytest.mark.parametrize("duty", [0.05, 0.15, 0.3, 0.6])
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(
+    "site",
+    [
+        pytest.param(table(2, 500, 6_000, 200), id="store, entries live 30 s"),
+        pytest.param(filling_cache(2, 1000, 1e5, 20, evicts="oldest"), id="LRU full after 20 s"),
+        pytest.param(filling_cache(2, 1000, 1e5, 40, evicts="none"), id="cache full after 40 s"),
+        pytest.param(Site(2, 2000, lambda _: 300.0, lambda random, _: 2 + 3 * random.random()), id="queue"),
+        pytest.param(Site(2, 300, lambda now_s: 1000 * math.exp(-now_s / 15)), id="interned strings"),
+    ],
+)
+def test_in_bursts_what_is_bounded_is_no_leak(site: Site, seed: int, duty: float) -> None:
+    judgement = judge(observe([site], seed, pieces(duty)), THRESHOLDS)
+    assert judgement.verdict is not Verdict.LEAK
+    assert not any(stack.leaking for stack in judgement.stacks)
+
+
+def test_growth_alone_names_what_stayed_and_not_who_allocates_most() -> None:
+    # GIVEN a leak that is seen in too few and too short pieces to be judged by itself
+    observation = observe([leak(GUILTY, 1024, 20 * MB_PER_5_MIN)], 1, pieces(0.1))
+    judgement = judge(replace(observation, private=line(20 * MB_PER_5_MIN)), THRESHOLDS)
+    assert judgement.verdict is Verdict.LEAK
+    assert judgement.stacks[0].stack_id == GUILTY
+    assert judgement.stacks[0].leaking
 
 
 def test_in_bursts_a_slower_leak_stays_unseen_and_the_judgement_says_so() -> None:

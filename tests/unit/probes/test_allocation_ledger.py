@@ -1,4 +1,4 @@
-"""What stays of earlier bursts, and how maps of the kernel become values."""
+"""How maps of the kernel become values."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import struct
 
 import pytest
 
-from gprof_lite.model.allocation import AllocationKind, EpochTotals, StackAllocations
-from gprof_lite.probes import allocation_ledger
+from gprof_lite.model.allocation import EpochTotals
 from gprof_lite.probes.allocation_functions import FunctionKind
 from gprof_lite.probes.allocation_layout import (
     EPOCHS,
@@ -20,53 +19,7 @@ from gprof_lite.probes.allocation_layout import (
     unpack_stack,
     unpack_totals,
 )
-from gprof_lite.probes.allocation_ledger import AllocationLedger
 from gprof_lite.probes.entry_offset import ProbePoint
-
-
-def stack(stack_id: int, allocated: int, outstanding: int, pid: int = 7) -> StackAllocations:
-    return StackAllocations(
-        pid=pid,
-        stack_id=stack_id,
-        addresses=(1, 2),
-        complete=True,
-        kind=AllocationKind.MALLOC,
-        n_allocated=allocated,
-        allocated_bytes=10 * allocated,
-        n_outstanding=outstanding,
-        outstanding_bytes=10 * outstanding,
-        n_sampled=allocated,
-        largest_bytes=allocated,
-        epochs=(EpochTotals(10 * allocated, 10 * outstanding, allocated, outstanding),),
-    )
-
-
-def test_what_was_allocated_before_adds_up_and_what_was_outstanding_does_not() -> None:
-    # GIVEN a burst that saw two stacks
-    ledger = AllocationLedger()
-    ledger.carry((stack(1, 100, 40), stack(2, 5, 5)))
-    # WHEN the next one sees one of them, and a new one
-    first, third, second = ledger.with_carried((stack(1, 10, 4), stack(3, 1, 1)))
-    # THEN sums go on, and only this burst's blocks are outstanding
-    assert (first.n_allocated, first.allocated_bytes, first.n_outstanding, first.largest_bytes) == (110, 1100, 4, 100)
-    assert first.epochs == stack(1, 10, 4).epochs
-    assert third == stack(3, 1, 1)
-    assert (second.n_allocated, second.n_outstanding, second.outstanding_bytes, second.epochs) == (5, 0, 0, ())
-
-
-def test_a_process_that_became_another_is_forgotten() -> None:
-    ledger = AllocationLedger()
-    ledger.carry((stack(1, 100, 40), stack(2, 5, 5, pid=8)))
-    ledger.forget_process(7)
-    assert [each.stack_id for each in ledger.with_carried(())] == [2]
-
-
-def test_more_stacks_than_are_carried_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(allocation_ledger, "MAX_CARRIED", 3)
-    ledger = AllocationLedger()
-    ledger.carry(stack(number, 1, 1) for number in range(5))
-    assert len(ledger.with_carried(())) == 3
-    assert ledger.n_not_carried == 2
 
 
 def test_totals_are_read_with_counts_in_256ths_and_passing_negatives_as_zero() -> None:

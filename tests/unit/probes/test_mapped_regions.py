@@ -107,15 +107,6 @@ def test_the_heap_end_moves_by_bytes() -> None:
     assert {stack_id: each.outstanding_bytes for stack_id, each in regions.totals.items()} == {1: 700, 2: 0}
 
 
-def test_when_epochs_begin_anew_all_that_is_there_is_of_the_first() -> None:
-    regions = mapped()
-    regions.map(BASE + 50 * P, 5 * P, stack_id=1, epoch=7)
-    regions.begin_epochs()
-    assert regions.totals[1].epochs == {0: [15 * P, 15 * P, 2, 2]}
-    regions.unmap(BASE + 50 * P, 5 * P)
-    assert regions.totals[1].epochs == {0: [15 * P, 10 * P, 2, 1]}
-
-
 def test_what_may_have_been_missed_is_not_outstanding() -> None:
     regions = mapped()
     regions.lose_track()
