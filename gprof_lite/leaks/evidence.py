@@ -44,7 +44,7 @@ def sentences(
         *_about_stacks(leaking, observation.window_s),
         *([_capital(reason) + "."] if reason else []),
         *_about_growth(observation, trend, shape),
-        *_about_unfreed(blocks, min_age_s, thresholds),
+        *_about_unfreed(observation, blocks, min_age_s, thresholds),
         *_about_limits_of_sight(observation, detectable),
     )
 
@@ -86,11 +86,21 @@ def _by_kind(shape: Shape) -> str:
     return shape.kind.value
 
 
-def _about_unfreed(blocks: Sequence[StackVerdict], min_age_s: float, thresholds: Thresholds) -> Iterator[str]:
+def _about_unfreed(
+    observation: TargetObservation, blocks: Sequence[StackVerdict], min_age_s: float, thresholds: Thresholds
+) -> Iterator[str]:
     unfreed = sum(stack.history.unfreed_bytes for stack in blocks)
     if not blocks:
         return
-    yield f"{bytes_in_words(unfreed)} allocated while it was watched are older than {time_in_words(min_age_s)}."
+    history = observation.allocations
+    if history is not None and history.is_interrupted:
+        # What was freed in a pause is known only when its address is used again.
+        yield (
+            f"At most {bytes_in_words(unfreed)} allocated while it was watched are older than "
+            f"{time_in_words(min_age_s)}: some of it was freed while the probes rested."
+        )
+    else:
+        yield f"{bytes_in_words(unfreed)} allocated while it was watched are older than {time_in_words(min_age_s)}."
     if min_age_s < thresholds.min_age_s:
         yield (
             f"That age is half of the time a block was followed; {time_in_words(thresholds.min_age_s)} are asked for, "
