@@ -7,11 +7,11 @@ import time
 
 arguments = sys.argv[1:]
 path = arguments[arguments.index("-o") + 1] if "-o" in arguments else arguments[-1]
-with open(path, "wb", buffering=0) as file:
-    try:
+try:
+    with open(path, "wb", buffering=0) as file:
         while True:
             file.write(b"\0" * 65536)
-    except OSError as exc:
-        sys.stderr.write(f"{path}: {os.strerror(exc.errno)}\n")
-        sys.stderr.flush()
+except OSError as exc:
+    sys.stderr.write(f"{path}: {os.strerror(exc.errno)}\n")
+    sys.stderr.flush()
 time.sleep(600)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 from pathlib import Path
@@ -234,9 +235,11 @@ class TestOurselves:
     def test_new_memory_shows_in_the_next_reading(self) -> None:
         reader = ProcessMemoryReader()
         before = next(memory for memory in reader.read() if memory.pid == os.getpid())
-        block = bytearray(b"x") * (32 << 20)
-        after = next(memory for memory in reader.read() if memory.pid == os.getpid())
-        del block
+        # Not from the heap: it may have as much free already.
+        with mmap.mmap(-1, 32 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as block:
+            for _ in range(32):
+                block.write(b"x" * (1 << 20))
+            after = next(memory for memory in reader.read() if memory.pid == os.getpid())
 
         assert 30 << 20 < after.private_bytes - before.private_bytes < 36 << 20
 
