@@ -21,9 +21,13 @@ from gprof_lite.errors import ConfigError, TargetGone
 from gprof_lite.host.cgroups import CgroupTrees
 from gprof_lite.host.containers import ContainerDirectory
 from gprof_lite.host.identity import ProcessIdentity
+from gprof_lite.host.memory import read_one
 from gprof_lite.leaks.options import DEBUG, LeakOptions
 from gprof_lite.leaks.thresholds import Thresholds, tuning_of
+from gprof_lite.model.coverage import Coverage, SourceCoverage, SourceState
+from gprof_lite.model.losses import Losses
 from gprof_lite.probes.allocation_events import AllocationEvent
+from gprof_lite.probes.allocations import MAX_TARGETS
 from gprof_lite.probes.calibration import Calibration
 from gprof_lite.probes.costs import calibrate
 from gprof_lite.probes.growth import open_growth_reader
@@ -33,9 +37,6 @@ from gprof_lite.supervise.workdir import WorkDirectory
 from gprof_lite.symbols.converter import ChildConverter
 from gprof_lite.symbols.options import SymbolOptions
 from gprof_lite.symbols.symbolizer import Symbolizer
-
-# A child that was there before its parent was asked for is asked for with it.
-MAX_TARGETS = 64
 
 
 class Hunt:
@@ -76,10 +77,14 @@ class Hunt:
         on_tick: Callable[[float], None] = lambda elapsed_s: None,
         on_event: Callable[[AllocationEvent], None] = lambda event: None,
     ) -> InvestigationResult:
-        """Follow these processes for this long, or until the stop, and judge them."""
+        """Follow these processes for this long, or until the stop, and judge them.
+
+        Of more than the probes can follow at once, those with most memory; the coverage says how many are left out.
+        """
         options = self._options
+        chosen = sorted(identities, key=_private_bytes, reverse=True)[:MAX_TARGETS]
         plan = ProbingPlan(
-            identities=tuple(identities),
+            identities=tuple(chosen),
             tuning=tuning_of(options, duration_s),
             window_s=duration_s,
             budget_percent=None if options.mode == DEBUG else options.targeted_budget_percent,
@@ -88,7 +93,8 @@ class Hunt:
         )
         # An age that no block of this window can reach would hide every leak.
         thresholds = replace(self.thresholds, min_age_s=min(self.thresholds.min_age_s, duration_s / 2))
-        return Investigation(plan, thresholds, self._parts, on_tick, on_event).run(stop)
+        result = Investigation(plan, thresholds, self._parts, on_tick, on_event).run(stop)
+        return _with_left_out(result, len(identities) - len(chosen))
 
     def targets_of(self, options: LeakOptions) -> tuple[ProcessIdentity, ...]:
         """The processes that the settings name.
@@ -111,7 +117,7 @@ class Hunt:
         Raises:
             ConfigError: no container, or more than one, is called so.
         """
-        return self._parts.containers.find(name).processes[:MAX_TARGETS]
+        return self._parts.containers.find(name).processes
 
     def processes_of_cgroup(self, path: str) -> tuple[ProcessIdentity, ...]:
         """All processes of a cgroup and those below it; ``path`` as ``/proc/PID/cgroup`` shows it.
@@ -128,17 +134,33 @@ class Hunt:
         }
         if not pids:
             raise ConfigError("cgroup", path, "a cgroup with processes in it, such as cat /proc/PID/cgroup shows")
-        return tuple(_alive(sorted(pids)))[:MAX_TARGETS]
+        return tuple(_alive(sorted(pids)))
 
     def _processes_of_id(self, cgroup_id: int) -> tuple[ProcessIdentity, ...]:
         trees = self._parts.trees
         for tree in (trees.unified, trees.memory):
             path = tree.path_of_id(cgroup_id) if tree is not None else None
             if tree is not None and path is not None:
-                return tuple(_alive(tree.processes_of(path)))[:MAX_TARGETS]
+                return tuple(_alive(tree.processes_of(path)))
         raise ConfigError(
             "memory_leak_hunter.target_cgroup_id", cgroup_id, "the inode number of a cgroup's directory (ls -di)"
         )
+
+
+def _private_bytes(identity: ProcessIdentity) -> int:
+    try:
+        return read_one(identity.pid).private_bytes
+    except (TargetGone, PermissionError):
+        return 0
+
+
+def _with_left_out(result: InvestigationResult, n_left_out: int) -> InvestigationResult:
+    if n_left_out <= 0:
+        return result
+    words = f"{n_left_out} processes were left out: at most {MAX_TARGETS} are followed at once, those with most memory"
+    losses = Losses({"processes_left_out": n_left_out})
+    left_out = SourceCoverage("targets", SourceState.DEGRADED, detail=words, losses=losses)
+    return replace(result, coverage=Coverage((*result.coverage.sources, left_out)))
 
 
 def _alive(pids: Sequence[int]) -> Iterator[ProcessIdentity]:

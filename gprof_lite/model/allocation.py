@@ -98,7 +98,7 @@ class ProbeHits:
 
 @dataclass(frozen=True, slots=True)
 class ProbeCosts:
-    """What a hit costs here, measured at start on a child of our own, nanoseconds.
+    """What a hit costs here, measured on a child of our own, nanoseconds.
 
     Attributes:
         hit_ns: probe name -> cost of a hit that is not sampled.

@@ -74,7 +74,7 @@ _ASSUMED_PROGRAM_NS: Final = 50.0
 _ASSUMED_SAMPLE_NS: Final = 3_500.0
 
 
-# Of the page fault probe, not measured at start: 100 and 700 ns a page on the development machine (docs: probes.md;
+# Of the page fault probe, not tried on the child: 100 and 700 ns a page on the development machine (Linux 6.18;
 # the tracepoint with a user stack), rounded up. A page itself costs 1,500 to 2,000 ns.
 FAULT_NS: Final = 150.0
 FAULT_STACK_NS: Final = 1_000.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -173,20 +174,41 @@ def test_a_killed_investigator_leaves_the_target_unharmed(start_leak: StartLeak,
         stderr=subprocess.DEVNULL,
         env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)},
     )
-    time.sleep(5)
+    # GIVEN probes that are in their place
+    give_up_at = time.monotonic() + 60
+    while not (links := _bpf_links_of(process.pid)):
+        assert time.monotonic() < give_up_at
+        time.sleep(0.1)
+
     process.kill()
     process.wait()
 
-    time.sleep(1)
+    # THEN the kernel drops every one of them, and the target goes on
+    while left := links & set(_all_bpf_links()):
+        assert time.monotonic() < give_up_at, left
+        time.sleep(0.1)
     assert target.poll() is None
-    assert "uprobe" not in _uprobes_of(target.pid)
 
 
-def _uprobes_of(pid: int) -> str:
-    """A process with breakpoints has a mapping for the code of their first instructions only while they are used; what
-    is asked for here is whether anybody still holds a link to one of its files."""
-    links = subprocess.run(["bpftool", "link"], capture_output=True, text=True, check=True).stdout
-    return "\n".join(line for line in links.splitlines() if f"pid {pid}" in line)
+def _bpf_links_of(pid: int) -> set[int]:
+    """Ids of the links that a process holds."""
+    found = set()
+    for information in Path(f"/proc/{pid}/fdinfo").iterdir():
+        match = re.search(r"^link_type:\s*(?:uprobe_multi|perf).*^link_id:\s*(\d+)", _read(information), re.M | re.S)
+        found |= {int(match[1])} if match else set()
+    return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _all_bpf_links() -> list[int]:
+    output = subprocess.run(["bpftool", "-j", "link"], capture_output=True, text=True, check=True).stdout
+    return [link["id"] for link in json.loads(output)]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: run `sudo make test`")
@@ -229,3 +251,19 @@ def test_a_target_with_millions_of_calls_a_second_stays_within_the_budget(
         for sentence in finding["evidence"]
     ), finding["evidence"]
     assert target.poll() is None
+
+
+def test_of_too_many_processes_the_largest_are_followed_and_the_rest_is_counted(tmp_path: Path) -> None:
+    sleepers = [subprocess.Popen(["sleep", "60"]) for _ in range(34)]
+    try:
+        pids = [argument for process in sleepers for argument in ("--pid", str(process.pid))]
+        ended = leaks(*pids, "-d", "2s", "--json", directory=tmp_path)
+    finally:
+        for process in sleepers:
+            process.kill()
+            process.wait()
+
+    assert ended.returncode == 0, ended.stderr
+    document = json.loads(ended.stdout)
+    assert len(document["findings"]) == 32
+    assert document["coverage"]["targets"]["losses"] == {"processes_left_out": 2}
