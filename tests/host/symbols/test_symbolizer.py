@@ -131,6 +131,8 @@ def test_a_program_in_another_root_and_mount_namespace_is_named(
         assert found == [("first_function",), ("second_function",)]
     finally:
         os.kill(identity.pid, 9)
+        # Killed before it has reaped its child, unshare would leave us a zombie.
+        process.wait()
 
 
 def test_a_stripped_program_is_named_by_its_debug_file(
