@@ -49,6 +49,9 @@ WHY_EXPRESSION: Final = 3  # the CFA is a DWARF expression of another form
 WHY_FRAME_POINTER: Final = 4  # the caller's rbp is where these bits cannot say
 WHY_RETURN_ADDRESS: Final = 5  # the return address is not at CFA - 8
 WHY_OTHER_STACK: Final = 6  # the function changes to another stack
+# The same, but rbp still leads to its frame on the old one: CFA = rbp + 16, the caller's rbp at CFA - 16. Whoever takes
+# that step must not expect the CFA above rsp. rbp is 0 where there is no way back (Go's mcall).
+WHY_OTHER_STACK_FRAMED: Final = 7
 
 RULE_BITS: Final = 24
 MAX_RULE: Final = (1 << RULE_BITS) - 1
