@@ -58,7 +58,7 @@ def read_eh_frame(fd: int, header: ElfHeader, source: str) -> FrameSection | Non
     section = header.section_named(".eh_frame")
     if section is not None:
         return FrameSection(_read(fd, section, source), section.address)
-    if header.sections or not header.frame_header_offset:
+    if not header.frame_header_offset:
         return None
     return _read_indexed(fd, header, source)
 
