@@ -155,13 +155,14 @@ class _FrameSizes:
 
     def other_stack_rows(self, has_frame: bool) -> Rows:
         """For code that changes the stack."""
-        if not has_frame:
+        if self.pushed_at is None or not has_frame:
             return ((0, _OTHER_STACK),)
-        return tuple(
-            # rbp is set one instruction behind the push.
-            (pc + len(_FRAME_START) - _PUSH_BYTES, _OTHER_STACK_FRAMED) if pc == self.pushed_at else (pc, special)
-            for pc, special in ((pc, _OTHER_STACK_FRAMED if size >= 8 else _OTHER_STACK) for pc, size in self.changes)
-        )
+        framed_from = self.pushed_at + len(_FRAME_START) - _PUSH_BYTES
+        rows = [(0, _OTHER_STACK), (framed_from, _OTHER_STACK_FRAMED)]
+        for pc, size in self.changes:
+            if pc > framed_from:
+                rows.append((pc, _OTHER_STACK_FRAMED if size >= 8 else _OTHER_STACK))
+        return tuple(rows)
 
 
 def _read_sizes(data: bytes, at: int, source: str) -> tuple[tuple[tuple[int, int], ...], int]:
