@@ -160,8 +160,14 @@ class Comparison:
     n_outside: int
 
 
-def compare(table: UnwindTable, functions: list[Function], header: ElfHeader) -> Comparison:
-    """Ask the table for the first and the last address of every row of code that is loaded."""
+def compare(
+    table: UnwindTable, functions: list[Function], header: ElfHeader, *, ignore_rbp: bool = False
+) -> Comparison:
+    """Ask the table for the first and the last address of every row of code that is loaded.
+
+    Args:
+        ignore_rbp: what the table says of rbp does not matter: Go's .debug_frame says nothing.
+    """
     segments = [(each.address, each.address + each.file_bytes) for each in header.segments if each.executable]
     kinds: Counter[str] = Counter()
     differences: list[str] = []
@@ -172,7 +178,8 @@ def compare(table: UnwindTable, functions: list[Function], header: ElfHeader) ->
             continue
         for row, last in function.spans():
             expected = function.expected(row)
-            answers = {_plain(rule.decode(table.rule_at(address))) for address in (row.address, last)}
+            found = [rule.decode(table.rule_at(address)) for address in (row.address, last)]
+            answers = {_plain(each, ignore_rbp) for each in found}
             kinds[rule.KIND_NAMES[min(answers, key=lambda each: each.kind).kind]] += 1
             if len(answers) > 1 or not answers <= expected:
                 n_different += 1
@@ -182,6 +189,8 @@ def compare(table: UnwindTable, functions: list[Function], header: ElfHeader) ->
     return Comparison(sum(kinds.values()), kinds, differences, n_different, n_outside)
 
 
-def _plain(found: Rule) -> Rule:
+def _plain(found: Rule, ignore_rbp: bool) -> Rule:
     """Without the reason of SPECIAL, which readelf does not know."""
-    return Rule(rule.SPECIAL) if found.kind == rule.SPECIAL else found
+    if found.kind == rule.SPECIAL:
+        return Rule(rule.SPECIAL)
+    return Rule(found.kind, found.offset) if ignore_rbp else found
