@@ -3,91 +3,22 @@
 Only three things are followed of all that the instructions can say: the CFA, where the caller's rbp is, and where the
 return address is. Registers that a caller keeps besides are not needed to find the next frame.
 
-Source: DWARF 5, sections 6.4.2 and 7.24; the numbers of the registers are those of the System V AMD64 ABI, figure 3.36.
+Source: DWARF 5, sections 6.4.2 and 7.24.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from gprof_lite.errors import FormatError
 from gprof_lite.unwind import rule
+from gprof_lite.unwind.frame_state import AT_ENTRY, ELSEWHERE, RBP, RETURN_ADDRESS, RSP, UNDEFINED, FrameState
 from gprof_lite.unwind.leb128 import read_signed, read_unsigned
 
 # (bytes behind the function's start, rule from there on), the first at 0. Tuples: a file has hundreds of thousands.
 Rows = tuple[tuple[int, int], ...]
-
-_RBP: Final = 6
-_RSP: Final = 7
-_RETURN_ADDRESS: Final = 16
-
-# The caller's rbp, or the return address, is somewhere that cannot be written as an offset from the CFA.
-_ELSEWHERE: Final = "elsewhere"
-_UNDEFINED: Final = "undefined"
-
-_OP_BREG_RBP: Final = 0x76
-_OP_DEREF: Final = 0x06
-# What the linkers bfd, gold and lld write for the PLT: rsp + 8 + ((rip & 15) >= 11) * 8, and 10 where it begins with
-# endbr64. The slot pushes its number, and until it has, the CFA is 8 nearer.
-_PLT_EXPRESSIONS: Final[Mapping[bytes, int]] = {
-    bytes((0x77, 8, 0x80, 0, 0x3F, 0x1A, 0x30 + pushed_from, 0x2A, 0x33, 0x24, 0x22)): pushed_from
-    for pushed_from in (10, 11)
-}
-# The word at rbp: how a function that aligns its stack says where its caller's rbp is.
-_AT_RBP: Final = bytes((_OP_BREG_RBP, 0))
-# The word at rsp + 160: the interrupted rsp, as the C libraries write it for their way back from a signal.
-_INTERRUPTED_RSP: Final = bytes((0x77, 0xA0, 0x01, _OP_DEREF))
-
-
-class FrameState(NamedTuple):
-    """What is known at one instruction of a function.
-
-    Attributes:
-        register, offset: the CFA is their sum, unless there is an ``expression``.
-        expression: of the CFA, as DWARF has it.
-        rbp: where the caller's is: None in the register, a number from the CFA, an expression, or ``_ELSEWHERE``.
-        return_address: where it is: a number from the CFA, ``_UNDEFINED`` where nobody called, or ``_ELSEWHERE``.
-    """
-
-    register: int = _RSP
-    offset: int = 8
-    expression: bytes | None = None
-    rbp: int | bytes | str | None = None
-    return_address: int | str = -8
-
-    def rule(self, is_signal: bool) -> int:
-        """The rule that says it in 24 bits."""
-        if is_signal and self.expression == _INTERRUPTED_RSP:
-            return rule.SIGNAL
-        if self.return_address != -8:
-            return rule.END if self.return_address == _UNDEFINED else rule.encode_special(rule.WHY_RETURN_ADDRESS)
-        if self.expression is not None:
-            return _rule_of_expression(self.expression, self.rbp)
-        if self.register not in (_RSP, _RBP):
-            return rule.encode_special(rule.WHY_REGISTER)
-        if isinstance(self.rbp, (bytes, str)):
-            return rule.encode_special(rule.WHY_FRAME_POINTER)
-        return rule.encode_base(rule.RSP if self.register == _RSP else rule.RBP, self.offset, self.rbp)
-
-
-def _rule_of_expression(expression: bytes, rbp: int | bytes | str | None) -> int:
-    pushed_from = _PLT_EXPRESSIONS.get(expression)
-    if pushed_from is not None and rbp is None:
-        return rule.encode_plt(pushed_from)
-    if expression[:1] == bytes((_OP_BREG_RBP,)) and expression[-1] == _OP_DEREF and rbp == _AT_RBP:
-        try:
-            offset, behind = read_signed(expression, 1, "expression")
-        except (FormatError, IndexError):
-            return rule.encode_special(rule.WHY_EXPRESSION)
-        if behind == len(expression) - 1:
-            return rule.encode_deref(offset)
-    return rule.encode_special(rule.WHY_EXPRESSION)
-
-
-# What holds before any instruction: the call has pushed the return address.
-AT_ENTRY: Final = FrameState()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +105,7 @@ class FrameInterpreter:
 
     def _rule(self) -> int:
         """``FrameState.rule``, with its most frequent case first."""
-        if self._register == _RSP and self._expression is None and self._return_address == -8 and self._rbp is None:
+        if self._register == RSP and self._expression is None and self._return_address == -8 and self._rbp is None:
             return rule.encode_base(rule.RSP, self._offset, None)
         return self.state().rule(self._defaults.is_signal)
 
@@ -213,36 +144,36 @@ class FrameInterpreter:
     # --- where registers are ------------------------------------------------------------------------------------------
 
     def _save(self, register: int, place: int) -> None:
-        if register == _RBP:
+        if register == RBP:
             self._rbp = place
-        elif register == _RETURN_ADDRESS:
+        elif register == RETURN_ADDRESS:
             self._return_address = place
 
-    def _save_elsewhere(self, register: int, rbp: bytes | str = _ELSEWHERE) -> None:
-        if register == _RBP:
+    def _save_elsewhere(self, register: int, rbp: bytes | str = ELSEWHERE) -> None:
+        if register == RBP:
             self._rbp = rbp
-        elif register == _RETURN_ADDRESS:
-            self._return_address = _ELSEWHERE
+        elif register == RETURN_ADDRESS:
+            self._return_address = ELSEWHERE
 
     def _restore(self, register: int) -> None:
-        if register == _RBP:
+        if register == RBP:
             self._rbp = self._defaults.state.rbp
-        elif register == _RETURN_ADDRESS:
+        elif register == RETURN_ADDRESS:
             self._return_address = self._defaults.state.return_address
 
     def _undefine(self) -> None:
         register = self._unsigned()
-        if register == _RBP:
+        if register == RBP:
             self._rbp = None  # nobody reads it any more
-        elif register == _RETURN_ADDRESS:
-            self._return_address = _UNDEFINED
+        elif register == RETURN_ADDRESS:
+            self._return_address = UNDEFINED
 
     def _keep(self) -> None:
         register = self._unsigned()
-        if register == _RBP:
+        if register == RBP:
             self._rbp = None
-        elif register == _RETURN_ADDRESS:
-            self._return_address = _ELSEWHERE
+        elif register == RETURN_ADDRESS:
+            self._return_address = ELSEWHERE
 
     def _save_in_register(self) -> None:
         register, _ = self._unsigned(), self._unsigned()

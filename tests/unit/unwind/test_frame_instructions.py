@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from gprof_lite.errors import FormatError
 from gprof_lite.unwind import rule
-from gprof_lite.unwind.frame_instructions import FrameDefaults, FrameInterpreter, FrameState
+from gprof_lite.unwind.frame_instructions import FrameDefaults, FrameInterpreter
+from gprof_lite.unwind.frame_state import FrameState
 from gprof_lite.unwind.rule import Rule, decode
 
 X86 = FrameDefaults(code_factor=1, data_factor=-8)
