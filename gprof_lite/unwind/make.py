@@ -22,7 +22,7 @@ from gprof_lite.unwind.frame_section import read_debug_frame, read_eh_frame
 from gprof_lite.unwind.go_frames import read_go_frames
 from gprof_lite.unwind.table import UnwindTable
 from gprof_lite.unwind.table_builder import build_parts, merge_functions
-from gprof_lite.unwind.table_file import MAX_PARTS, write_refusal, write_table
+from gprof_lite.unwind.table_file import MAX_PARTS, MAX_TABLE_BYTES, write_refusal, write_table
 
 _MAX_DATA_BYTES: Final = 512 << 20
 _MAX_TEXT_BYTES: Final = 1 << 30
@@ -46,9 +46,10 @@ def make_table(fd: int, source: str) -> UnwindTable:
     n_refused = sum(entries.n_refused for entries in found)
     if not parts:
         raise FormatError(source, f"has no usable call frame information ({n_refused} broken entries)")
-    if len(parts) > MAX_PARTS:
-        raise FormatError(source, f"has code in {len(parts)} places")
-    return UnwindTable(parts, len(functions), n_refused)
+    table = UnwindTable(parts, len(functions), n_refused)
+    if len(parts) > MAX_PARTS or table.n_bytes > MAX_TABLE_BYTES:
+        raise FormatError(source, f"would need a table of {table.n_bytes} bytes in {len(parts)} parts")
+    return table
 
 
 def _read_all(fd: int, header: ElfHeader, source: str) -> list[FrameEntries]:

@@ -14,10 +14,10 @@ import os
 import struct
 import zlib
 from array import array
-from itertools import islice
+from itertools import islice, pairwise
 from operator import le
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from gprof_lite.errors import FormatError
 from gprof_lite.unwind.table import BLOCK_BYTES, MAX_PART_WORDS, WORD_BYTES, TablePart, UnwindTable
@@ -29,7 +29,8 @@ _PART: Final = struct.Struct("<QQII")
 # 1 GiB of code in parts of 1 MiB at least, with some of them full of rows.
 MAX_PARTS: Final = 4096
 _MAX_REASON_BYTES: Final = 4096
-_MAX_FILE_BYTES: Final = 256 << 20
+# The agent has it in memory for a moment. The largest of 2,346 files here has 7 MiB (librustc_driver, 150 MB).
+MAX_TABLE_BYTES: Final = 16 << 20
 
 
 def write_table(path: Path, table: UnwindTable) -> None:
@@ -67,55 +68,60 @@ def _write(path: Path, content: bytes, n_parts: int, n_functions: int, n_refused
 def read_table(path: Path) -> UnwindTable | str:
     """The table in a file, or why there is none.
 
+    Cost: memory for one part besides those of the table, which is at most ``MAX_TABLE_BYTES``.
+
     Raises:
         FormatError: the file is damaged; nothing of it is used.
     """
-    source = str(path)
     try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise FormatError(source, "is too large for a table")
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size > MAX_TABLE_BYTES + _HEADER.size + MAX_PARTS * _PART.size:
+                raise FormatError(str(path), "is too large for a table")
+            return parse_table(file, str(path))
     except OSError as exc:
-        raise FormatError(source, f"cannot be read: {exc.strerror}") from exc
-    return parse_table(data, source)
+        raise FormatError(str(path), f"cannot be read: {exc.strerror}") from exc
 
 
-def parse_table(data: bytes, source: str) -> UnwindTable | str:
-    """The same for the content of a file."""
-    if len(data) < _HEADER.size:
+def parse_table(file: BinaryIO, source: str) -> UnwindTable | str:
+    """The same for an open file, from its beginning."""
+    header = file.read(_HEADER.size)
+    if len(header) < _HEADER.size:
         raise FormatError(source, "is too short for a table")
-    magic, version, checksum, n_parts, n_functions, n_refused, n_reason_bytes = _HEADER.unpack_from(data)
-    content = memoryview(data)[_HEADER.size :]
+    magic, version, checksum, n_parts, n_functions, n_refused, n_reason_bytes = _HEADER.unpack(header)
     if magic != _MAGIC or version != _VERSION:
         raise FormatError(source, f"is no table of version {_VERSION}")
-    if zlib.crc32(content) != checksum:
+    if n_parts > MAX_PARTS or bool(n_parts) == bool(n_reason_bytes) or n_reason_bytes > _MAX_REASON_BYTES:
+        raise FormatError(source, f"claims {n_parts} parts and {n_reason_bytes} bytes of a reason")
+    content = file.read(n_parts * _PART.size + n_reason_bytes)
+    if len(content) != n_parts * _PART.size + n_reason_bytes:
+        raise FormatError(source, "ends within the list of its parts")
+    parts: list[TablePart] = []
+    found_checksum = zlib.crc32(content)
+    for start, end, n_blocks, n_rows in _PART.iter_unpack(content) if n_parts else ():
+        words = _read_words(file, n_blocks + 1 + n_rows, source)
+        found_checksum = zlib.crc32(words, found_checksum)
+        parts.append(TablePart(start, end, n_blocks, words))
+    if found_checksum != checksum or file.read(1):
         raise FormatError(source, "is damaged: its checksum is another one")
     if not n_parts:
-        if n_reason_bytes != len(content):
-            raise FormatError(source, "gives no reason for having no parts")
-        return bytes(content).decode(errors="replace")
-    if n_parts > MAX_PARTS or n_reason_bytes or len(content) < n_parts * _PART.size:
-        raise FormatError(source, f"claims {n_parts} parts")
-    return UnwindTable(_parse_parts(content, n_parts, source), n_functions, n_refused)
+        return content.decode(errors="replace")
+    table = UnwindTable(tuple(parts), n_functions, n_refused)
+    if len(parts) != n_parts or table.n_bytes > MAX_TABLE_BYTES or not all(map(_is_sound, parts)):
+        raise FormatError(source, "has a broken part")
+    if any(before.end > after.start for before, after in pairwise(parts)):
+        raise FormatError(source, "has parts that overlap")
+    return table
 
 
-def _parse_parts(content: memoryview, n_parts: int, source: str) -> tuple[TablePart, ...]:
-    at = n_parts * _PART.size
-    parts: list[TablePart] = []
-    end_before = 0
-    for start, end, n_blocks, n_rows in _PART.iter_unpack(content[:at]):
-        words = array("I")
-        n_bytes = (n_blocks + 1 + n_rows) * WORD_BYTES
-        words.frombytes(content[at : at + n_bytes])
-        part = TablePart(start, end, n_blocks, words)
-        if len(words) * WORD_BYTES != n_bytes or start < end_before or not _is_sound(part):
-            raise FormatError(source, f"has a broken part at {start:#x}")
-        parts.append(part)
-        end_before = end
-        at += n_bytes
-    if at != len(content):
-        raise FormatError(source, "has something behind its last part")
-    return tuple(parts)
+def _read_words(file: BinaryIO, n_words: int, source: str) -> array[int]:
+    words = array("I")
+    if n_words > MAX_PART_WORDS:
+        raise FormatError(source, f"has a part of {n_words} words")
+    content = file.read(n_words * WORD_BYTES)
+    if len(content) != n_words * WORD_BYTES:
+        raise FormatError(source, "ends within a part")
+    words.frombytes(content)
+    return words
 
 
 def _is_sound(part: TablePart) -> bool:
@@ -125,7 +131,7 @@ def _is_sound(part: TablePart) -> bool:
         not part.start % BLOCK_BYTES
         and part.n_blocks == -(-(part.end - part.start) // BLOCK_BYTES)
         and part.n_blocks >= 1
-        and len(part.words) <= MAX_PART_WORDS
+        and part.n_rows >= 1
         and index[0] == 1
         and index[-1] == part.n_rows
         and all(map(le, index, islice(index, 1, None)))

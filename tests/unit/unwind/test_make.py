@@ -14,7 +14,7 @@ from gprof_lite.unwind import rule
 from gprof_lite.unwind.make import convert, make_table
 from gprof_lite.unwind.rule import Rule, decode
 from gprof_lite.unwind.table import UnwindTable
-from gprof_lite.unwind.table_file import parse_table, read_table, write_table
+from gprof_lite.unwind.table_file import read_table, write_table
 from tests.data.frame_bytes import FRAMES_ADDRESS, TEXT, FrameElf, debug_frame, eh_frame
 from tests.data.go_table import MAGIC_1_20, WRITES_STACK_POINTER, GoFunction, go_table
 
@@ -113,6 +113,12 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     assert convert(str(tmp_path / "none"), str(tmp_path / "target")) == "cannot be read: No such file or directory"
 
 
+def test_a_table_that_is_too_large_for_the_agent_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gprof_lite.unwind.make.MAX_TABLE_BYTES", 8)
+    with pytest.raises(FormatError, match="would need a table of"):
+        made(GOOD)
+
+
 def test_a_file_that_takes_too_much_memory_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_memory(*_: object) -> UnwindTable:
         raise MemoryError
@@ -149,4 +155,4 @@ def test_no_changed_bytes_break_the_maker(
     # THEN a table that comes of it is one that the agent takes
     path = tmp_path_factory.getbasetemp() / "table"
     write_table(path, table)
-    assert parse_table(path.read_bytes(), "x") == table
+    assert read_table(path) == table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from array import array
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -58,10 +59,17 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         read_table(tmp_path / "table")
 
 
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / "table", "wb") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(FormatError, match="too large"):
+        read_table(tmp_path / "table")
+
+
 def test_a_file_that_is_cut_is_refused(whole: bytes) -> None:
     for n_bytes in range(len(whole)):
         with pytest.raises(FormatError):
-            parse_table(whole[:n_bytes], "x")
+            parse_table(BytesIO(whole[:n_bytes]), "x")
 
 
 def test_a_changed_bit_is_noticed(whole: bytes) -> None:
@@ -70,7 +78,7 @@ def test_a_changed_bit_is_noticed(whole: bytes) -> None:
         changed = bytearray(whole)
         changed[at] ^= 0x10
         with pytest.raises(FormatError):
-            parse_table(bytes(changed), "x")
+            parse_table(BytesIO(changed), "x")
 
 
 @pytest.mark.parametrize(
@@ -87,6 +95,7 @@ def test_a_changed_bit_is_noticed(whole: bytes) -> None:
         pytest.param(HEADER_BYTES + PARTS_BYTES + 4, struct.pack("<I", 4), id="index that goes back"),
         pytest.param(HEADER_BYTES + PARTS_BYTES + 8, struct.pack("<I", 99), id="index behind the rows"),
         pytest.param(16, struct.pack("<I", 3), id="number of parts"),
+        pytest.param(16, struct.pack("<I", 1), id="something behind the last part"),
         pytest.param(16, struct.pack("<I", 0), id="no parts and no reason"),
         pytest.param(16, struct.pack("<I", 5000), id="too many parts"),
         pytest.param(28, struct.pack("<I", 1), id="parts and a reason"),
@@ -98,7 +107,7 @@ def test_a_table_that_would_be_searched_outside_of_itself_is_refused(whole: byte
 
     # THEN it is refused all the same
     with pytest.raises(FormatError):
-        parse_table(resealed(changed), "x")
+        parse_table(BytesIO(resealed(changed)), "x")
 
 
 @given(st.lists(st.tuples(st.integers(0, 110), st.binary(min_size=1, max_size=8)), max_size=5))
@@ -108,7 +117,7 @@ def test_what_is_taken_can_be_searched(changes: list[tuple[int, bytes]]) -> None
     for at, data in changes:
         content[at : at + len(data)] = data
     try:
-        table = parse_table(resealed(bytes(content)), "x")
+        table = parse_table(BytesIO(resealed(bytes(content))), "x")
     except FormatError:
         return
     assert isinstance(table, UnwindTable)
