@@ -258,7 +258,7 @@ static __always_inline bool take_stack(struct pt_regs *ctx, struct thread_state 
 	collect_stack(&thread->walk, map_lookup(code, &tgid));
 	if (mine) {
 		ADD(mine->n_sampled, 1);
-		ADD(mine->stops[thread->walk.record.stop & 7], 1);
+		ADD(mine->stops[thread->walk.record.stop & (STACK_STOPS - 1)], 1);
 	}
 	known = map_lookup(stacks, &thread->walk.id);
 	if (!known) {
@@ -683,6 +683,7 @@ RAW_TRACEPOINT(sched_process_exec, target_exec)
 	ADD(target->generation, 1);
 	ADD(target->image, 1);
 	map_delete(code, &tgid);
+	forget_mappings(tgid);
 	map_delete(threads, &tid);
 	tell(EVENT_EXEC, tgid, target->generation, target->image);
 	return 0;
