@@ -25,6 +25,7 @@ from typing import Final, Self
 from gprof_lite.clock import Clock, SystemClock
 from gprof_lite.errors import LoadRejected, PrerequisiteError, ProbeError, TargetGone
 from gprof_lite.host.identity import ProcessIdentity
+from gprof_lite.host.maps import Mapping, parse_maps
 from gprof_lite.model.allocation import (
     AllocationKind,
     AllocationSnapshot,
@@ -60,6 +61,7 @@ from gprof_lite.probes.mapping_events import apply_mapping
 from gprof_lite.probes.observed_time import ObservedTime
 from gprof_lite.probes.page_faults import PageFaultProbe
 from gprof_lite.probes.return_probes import ReturnProbeRules
+from gprof_lite.probes.unwind_maps import UnwindMaps
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +79,7 @@ class AllocationProbe:
     Args:
         fault_rate: one in this many page faults is taken; None: none.
         identities: the processes; more come by themselves when ``follow_children`` is set and they fork.
+        unwinding: by its tables stacks are unwound; it stays its owner's. Without it, by frame pointers.
         uprobes, rules: what the kernel can do, and where return probes do harm; looked up when not given.
         entry_only: symbols to be probed at their entry (``calibrate`` found their better places wrong).
 
@@ -92,6 +95,7 @@ class AllocationProbe:
         follow_children: bool = True,
         fault_rate: int | None = 1,
         loader: LoaderChoice = LoaderChoice.AUTO,
+        unwinding: UnwindMaps | None = None,
         uprobes: KernelUprobes | None = None,
         rules: ReturnProbeRules | None = None,
         entry_only: Collection[str] = (),
@@ -106,6 +110,7 @@ class AllocationProbe:
         self._faults: PageFaultProbe | None = None
         self._no_faults = ""
         self._loader = loader
+        self._unwinding = unwinding
         self._uprobes = uprobes
         self._rules = rules or ReturnProbeRules.of_kernel(os.uname().release)
         self._entry_only = entry_only
@@ -165,6 +170,8 @@ class AllocationProbe:
     def _load_once(self, uprobes: KernelUprobes) -> AllocationKernel:
         with ExitStack() as on_failure:
             bpf = on_failure.enter_context(open_object("alloc", loader=self._loader))
+            if self._unwinding is not None:
+                self._unwinding.hand_to(bpf)
             kernel = AllocationKernel(bpf, uprobes, self._tuning, max_stacks=self._max_stacks)
             on_failure.pop_all()
         return kernel
@@ -174,7 +181,9 @@ class AllocationProbe:
         if self._fault_rate is None:
             return None
         try:
-            return on_failure.enter_context(PageFaultProbe(self._fault_rate, loader=self._loader))
+            return on_failure.enter_context(
+                PageFaultProbe(self._fault_rate, loader=self._loader, unwinding=self._unwinding)
+            )
         except (ProbeError, PrerequisiteError) as exc:
             self._no_faults = str(exc)
             return None
@@ -353,7 +362,9 @@ class AllocationProbe:
         if self._faults is not None and self._fault_rate is not None:
             self._faults.follow(target.pid, target.image)
 
-    def _put_code(self, pid: int, table: bytes) -> None:
+    def _put_code(self, pid: int, table: bytes, mappings: Sequence[Mapping]) -> None:
+        if self._unwinding is not None:
+            self._unwinding.look(pid, mappings)
         self._kernel.put_code(pid, table)
         if self._faults is not None:
             self._faults.put_code(pid, table)
@@ -367,9 +378,14 @@ class AllocationProbe:
 
     def _look(self, target: AllocationTarget) -> None:
         """Its code as it is now, and probes on what is new."""
-
         self._try(target, lambda: target.look(self._put_code))
+        self._try(target, lambda: self._finish_unwinding(target))
         self._attach(target)
+
+    def _finish_unwinding(self, target: AllocationTarget) -> None:
+        """Another try for tables that there was no time for."""
+        if self._unwinding is not None and target.allocators is not None and self._unwinding.is_unfinished(target.pid):
+            self._unwinding.look(target.pid, parse_maps(target.allocators.code_lines))
 
     def _attach(self, target: AllocationTarget) -> None:
         """As much as is wanted of all targets now."""
@@ -390,6 +406,8 @@ class AllocationProbe:
         target.has_ended = True
         target.detach()
         self._kernel.drop_target(target.pid)
+        if self._unwinding is not None:
+            self._unwinding.forget(target.pid)
         if self._faults is not None:
             self._faults.unfollow(target.pid)
         self._events.append(TargetEnded(target.pid))

@@ -92,5 +92,3 @@ def _covered(mapping: Mapping, table: PlacedTable) -> Iterator[ListedMapping]:
         at = end
     if at < mapping.end:
         yield ListedMapping(at, mapping.end)
-
-

@@ -32,7 +32,7 @@ from gprof_lite.clock import Clock, Deadline
 from gprof_lite.errors import FormatError
 from gprof_lite.host.maps import Mapping
 from gprof_lite.probes.btf_member import member_offset
-from gprof_lite.probes.code_files import VDSO, CodeFile, CodeFiles
+from gprof_lite.probes.code_files import CodeFile, opened_code
 from gprof_lite.probes.created_map import create_map
 from gprof_lite.probes.free_space import REST_S, FreeSpace, Space
 from gprof_lite.probes.kernel_map import KernelMap, MapFull
@@ -52,6 +52,7 @@ from gprof_lite.probes.unwind_layout import (
     SHARD_BYTES,
     START,
 )
+from gprof_lite.symbols.vdso import VDSO
 from gprof_lite.unwind.table import UnwindTable
 from gprof_lite.unwind.tables import TableKey, WantedTable
 
@@ -83,11 +84,13 @@ class _Process:
         space: where its list is.
         tables: those that its list leads to.
         reasons: which of its code has no table, and why.
+        is_unfinished: there was no time to make all tables.
     """
 
     space: Space
     tables: frozenset[TableKey]
     reasons: tuple[str, ...]
+    is_unfinished: bool
 
 
 @dataclass(slots=True)
@@ -98,11 +101,13 @@ class _Look:
         files: behind its mappings; None: no program.
         tables: in the kernel, and kept there for it.
         reasons: by path.
+        is_unfinished: the time was up before all tables were made.
     """
 
     files: dict[_MapFile, CodeFile | None] = field(default_factory=dict)
     tables: set[TableKey] = field(default_factory=set)
     reasons: dict[str, str] = field(default_factory=dict)
+    is_unfinished: bool = False
 
     def file(self, mapping: Mapping) -> CodeFile | None:
         return self.files.get(_map_file(mapping))
@@ -129,11 +134,11 @@ class UnwindMaps:
         self._processes: dict[int, _Process] = {}
         self._space = FreeSpace(POOL_MAPPINGS, REST_S)
         self._fds: dict[str, int] = {}
+        self._is_used = False
         self._owned = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as on_failure:
-            self._files = on_failure.enter_context(CodeFiles())
             sizes = {"unwound": MAX_PROCESSES, "table_shards": self._n_shards}
             for name, (kind, key_bytes, value_bytes, flags) in MAPS.items():
                 fd = create_map(name, kind, key_bytes, value_bytes, sizes.get(name, 1), flags)
@@ -166,10 +171,16 @@ class UnwindMaps:
         process = self._processes.get(pid)
         return process.reasons if process is not None else ("its code has not been looked at",)
 
+    def is_unfinished(self, pid: int) -> bool:
+        """Whether another ``look`` may find more, though nothing changed."""
+        process = self._processes.get(pid)
+        return process is not None and process.is_unfinished
+
     def hand_to(self, bpf: BpfObject) -> None:
         """Let a program that is to be loaded use these maps. Programs that bcc compiles cannot."""
         if bpf.loader != "libbpf":
             return
+        self._is_used = True
         for name, fd in self._fds.items():
             bpf.use_map(name, fd)
         for tunable, offset in self._offsets.items():
@@ -184,6 +195,8 @@ class UnwindMaps:
         Raises:
             TargetGone: it ended.
         """
+        if not self._is_used:
+            return
         code = code_mappings(mappings)
         look = _Look()
         with ExitStack() as on_failure:
@@ -208,7 +221,7 @@ class UnwindMaps:
                 if _map_file(mapping) in look.files or not (mapping.is_file or mapping.path == VDSO):
                     continue
                 try:
-                    fd = opened.enter_context(self._files.opened(pid, mapping))
+                    fd = opened.enter_context(opened_code(pid, mapping))
                     file = CodeFile.of(fd, mapping.path)
                 except FormatError as exc:
                     look.files[_map_file(mapping)] = None
@@ -221,6 +234,7 @@ class UnwindMaps:
                     wanted[file.key] = (mapping.path, fd)
             if wanted:
                 self._maker.prepare([WantedTable(key, fd) for key, (_, fd) in wanted.items()], deadline)
+                look.is_unfinished = deadline.passed
         for key, (path, _) in wanted.items():
             self._place(key, path, look)
 
@@ -266,7 +280,7 @@ class UnwindMaps:
             return False
         self._leave(pid)
         reasons = tuple(f"{path}: {why}" for path, why in look.reasons.items())
-        self._processes[pid] = _Process(space, frozenset(look.tables), reasons)
+        self._processes[pid] = _Process(space, frozenset(look.tables), reasons, look.is_unfinished)
         return True
 
     def _write(self, space: Space, listed: Sequence[ListedMapping]) -> None:
