@@ -247,7 +247,7 @@ def test_a_target_with_millions_of_calls_a_second_stays_within_the_budget(
     assert finding["verdict"] != "leak"
     assert 0 < finding["overhead_percent"] <= 0.2 * 1.25  # passed by one look at most
     assert any(
-        "Allocations were followed for" in sentence and "of the host's CPU" in sentence
+        "New allocations were followed for" in sentence and "of the host's CPU" in sentence
         for sentence in finding["evidence"]
     ), finding["evidence"]
     assert target.poll() is None
