@@ -171,6 +171,12 @@ class AllocationHistory:
         return _duty(self._previous) if self._previous is not None else 1.0
 
     @property
+    def is_sampled_in_time(self) -> bool:
+        """Whether new blocks were followed for a part of the time only, although more of it may have been seen."""
+        last = self._previous
+        return last is not None and last.taking_s < WHOLE_DUTY * _age_s(last)
+
+    @property
     def span_s(self) -> float:
         """What the epochs span: the oldest a block can be known to get."""
         return _horizon_s(self._previous) if self._previous is not None else 0.0

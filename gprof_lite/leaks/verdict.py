@@ -231,7 +231,7 @@ def _older_blocks_went(observation: TargetObservation, growth: Growth, leaking: 
     """
     history = observation.allocations
     kept_bytes = sum(stack.history.last.outstanding_bytes for stack in leaking)
-    if history is None or history.last_snapshot is None or history.is_interrupted:
+    if history is None or history.last_snapshot is None or history.is_sampled_in_time:
         return False
     if growth.shape.growth > kept_bytes / 4:
         return False
@@ -266,7 +266,7 @@ def _would_have_been_seen(observation: TargetObservation, trend: Trend) -> bool:
         return False
     if history.is_interrupted and history.duty < LEAST_DUTY:
         return False
-    return trend.per_s * snapshot.observed_s / _bytes_per_sample(snapshot) >= ENOUGH_EXPECTED
+    return trend.per_s * snapshot.taking_s / _bytes_per_sample(snapshot) >= ENOUGH_EXPECTED
 
 
 def _bytes_per_sample(snapshot: AllocationSnapshot) -> float:
@@ -315,18 +315,18 @@ def minimum_detectable_bytes_per_s(observation: TargetObservation, trend: Trend,
 def _detectable_by_probes(observation: TargetObservation, thresholds: Thresholds) -> float:
     history = observation.allocations
     snapshot = history.last_snapshot if history is not None else None
-    if snapshot is None or not observation.can_see_malloc or snapshot.observed_s <= 0:
+    if snapshot is None or not observation.can_see_malloc or snapshot.taking_s <= 0:
         return math.inf
     per_sample = _bytes_per_sample(snapshot)
     n_followed = max(1, snapshot.hits.n_sampled)
     lost_share = min(0.99, snapshot.losses.total / (n_followed + snapshot.losses.total))
     least_bytes = max(MIN_SURVIVORS * per_sample, float(thresholds.min_size_bytes))
     if history is not None and history.is_interrupted:
-        by_growth = MIN_GROWTH_BYTES * snapshot.observed_s / observation.window_s
+        by_growth = MIN_GROWTH_BYTES * snapshot.taking_s / observation.window_s
         # Blocks are as old as half of the window on average, and watched for a share of that.
         by_survivors = 2 * MIN_BLOCK_SPANS / max(history.duty, 1e-6) * per_sample
         least_bytes = max(least_bytes, min(by_growth, by_survivors) if history.duty >= LEAST_DUTY else by_growth)
-    return least_bytes / snapshot.observed_s / (1 - lost_share)
+    return least_bytes / snapshot.taking_s / (1 - lost_share)
 
 
 def _burst_bytes(growth: Growth) -> float:

@@ -138,3 +138,8 @@ class AllocationSnapshot:
     losses: Losses = field(default_factory=Losses)
     address_share: float = 1.0
     epoch_observed_s: tuple[float, ...] = ()
+
+    @property
+    def taking_s(self) -> float:
+        """Time in which new blocks were followed: at most ``observed_s``."""
+        return sum(self.epoch_observed_s) if self.epoch_observed_s else self.observed_s
