@@ -23,8 +23,12 @@ MIN_BLOCK_SPANS: Final = 3.0
 # After pauses: an address that was freed unseen is known to be free only when the allocator hands it out or takes it
 # back as it was. When it splits or merges such memory it never is, so a place that also frees proves nothing.
 PROVEN_TIMES: Final = 4
-# None of them died: half of them are as old as half of the window, and were watched for the duty's share of that.
+# None of them died: half of them are as old as half of the window, and were watched for the duty's share of that. Had
+# they been freed one by one, at least one would have been seen with 97 % certainty; 99.8 % are asked for where little
+# was seen, and batches, which are freed at once, prove nothing there.
 PROVEN_SURVIVORS: Final = 3.5
+SELDOM_SURVIVORS: Final = 6.0
+SELDOM_DUTY: Final = 0.5
 STILL_SHARE: Final = 0.4
 CLEAN_SURVIVAL: Final = 0.5
 CLEAN_DEATHS: Final = 0.2
@@ -92,8 +96,12 @@ class StackVerdict:
         if self._grows_in_place:
             return self.n_samples >= PROVEN_TIMES
         n_died = sum(of_age.n_deaths for of_age in self.history.deaths)
-        stays = self.stays or (self.stays is None and not n_died and self.n_samples * duty >= PROVEN_SURVIVORS)
-        return stays and _n_active(self.history.cells) >= PROVEN_TIMES and _still_comes(self.history.cells)
+        seldom = duty < SELDOM_DUTY
+        n_needed = (SELDOM_SURVIVORS if seldom else PROVEN_SURVIVORS) / max(duty, 1e-6)
+        stays = self.stays or (self.stays is None and not n_died and self.n_samples >= n_needed)
+        if not stays or (seldom and not _come_singly(self.history.cells)):
+            return False
+        return _n_active(self.history.cells) >= PROVEN_TIMES and _still_comes(self.history.cells)
 
     @property
     def _grows_in_place(self) -> bool:
