@@ -39,8 +39,8 @@ MOST_BURSTS: Final = 16
 # fifth of an allocation that is followed, and what was freed unseen cannot be told from what stays: of two targets
 # with the same rate one that is seen freeing all the time is worth more than one of which twice as much is followed.
 TAKING_SHARE: Final = 0.5
-# In bursts so much is to go into following calls, for each that goes into the hits: what is allocated seldom must be seen
-# several times in seconds. At most so many times as many calls are followed as before.
+# In bursts so much is to go into following calls, for each that goes into the hits: what is allocated seldom must be
+# seen several times in seconds. At most so many times as many calls are followed as before.
 SAMPLING_TO_HITS: Final = 1.5
 DENSEST: Final = 8
 # What page faults and mappings may take of the budget that is left while blocks are followed in bursts.
@@ -324,8 +324,8 @@ class Governor:
         pieces = "1 piece" if self._n_bursts == 1 else f"{self._n_bursts} pieces"
         meter, window = self._meter, time_in_words(self._window_s)
         return (
-            f"New allocations were followed for {_span(meter.taking_s)} of {window}, in {pieces}, and what is freed for "
-            f"{_span(meter.attached_s)}, {budget}: a place that leaves memory unfreed only in between was not seen."
+            f"New allocations were followed for {_span(meter.taking_s)} of {window}, in {pieces}, and what is freed "
+            f"for {_span(meter.attached_s)}, {budget}: a place that leaves memory unfreed only in between was not seen."
         )
 
 

@@ -84,7 +84,7 @@ class Caller:
         return list(results)
 
     def pair_ns(self) -> float:
-        """Nanoseconds of CPU for one malloc and one free, the best of a few turns: not those of others on a busy host."""
+        """Nanoseconds for one malloc and one free, the best of a few turns; of our CPU time, as others may be running."""
         pair = self.address("malloc"), self.address("free")
         best = float("inf")
         for _ in range(N_REPEATS):
