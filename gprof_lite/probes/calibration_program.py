@@ -84,7 +84,7 @@ class Caller:
         return list(results)
 
     def pair_ns(self) -> float:
-        """Nanoseconds for one malloc and one free, the best of a few turns; of our CPU time, as others may be running."""
+        """Nanoseconds for one malloc and one free, the best of a few turns, in CPU time: others may be running."""
         pair = self.address("malloc"), self.address("free")
         best = float("inf")
         for _ in range(N_REPEATS):
