@@ -31,6 +31,13 @@ MAP_ARRAY(blank_totals, u32, struct stack_totals, 1)
 MAP_ARRAY(sweeps, u32, struct alloc_sweep, 1)
 MAP_RING(events, 1 << 19)
 
+/* Where the kernel keeps two things that no helper tells, in bytes; 0: not known. Numbers, because for accesses that
+ * are to be relocated libbpf would decode all types of the kernel, which takes the agent 11 MB whenever it loads this.
+ */
+TUNABLE(u32, task_tgid_at, MEMBER_AT(struct task_struct, tgid))
+TUNABLE(u32, task_mm_at, MEMBER_AT(struct task_struct, mm))
+TUNABLE(u32, mm_brk_at, MEMBER_AT(struct mm_struct, brk))
+
 #define ADD(place, n) __sync_fetch_and_add(&(place), n)
 
 #define ONLY(map)                        \
@@ -425,11 +432,28 @@ static __always_inline bool enter_allocation(struct pt_regs *ctx, u64 cookie, u3
 	return true;
 }
 
+/* Where the heap of the current process ends; 0: not known. */
+static __always_inline u64 heap_end(void)
+{
+	u64 mm = 0, end = 0;
+
+	if (!task_mm_at || !mm_brk_at)
+		return 0;
+	if (bpf_probe_read_kernel(&mm, sizeof(mm), (void *)(bpf_get_current_task() + task_mm_at)) ||
+	    bpf_probe_read_kernel(&end, sizeof(end), (void *)(mm + mm_brk_at)))
+		count_loss(LOSS_BAD_READ);
+	return end;
+}
+
 /* The entry of a function that maps or unmaps. */
 static __always_inline bool enter_mapping(struct pt_regs *ctx, u32 function, u64 pushed_bytes)
 {
-	struct thread_state *thread = follow(ctx, function, pushed_bytes, true);
+	u64 old_end = function == FN_BRK ? heap_end() : 0;
+	struct thread_state *thread;
 
+	if (function == FN_BRK && !old_end)
+		return false;
+	thread = follow(ctx, function, pushed_bytes, true);
 	if (!thread)
 		return false;
 	thread->arguments[0] = PT_REGS_PARM1(ctx);
@@ -437,7 +461,7 @@ static __always_inline bool enter_mapping(struct pt_regs *ctx, u32 function, u64
 	thread->arguments[2] = PT_REGS_PARM3(ctx);
 	thread->arguments[3] = PT_REGS_PARM4(ctx);
 	if (function == FN_BRK)
-		thread->arguments[1] = KERNEL_READ((struct task_struct *)bpf_get_current_task(), mm, brk);
+		thread->arguments[1] = old_end;
 	return true;
 }
 
@@ -632,12 +656,15 @@ PROGRAM_KPROBE("kprobe/free_entry", free_entry)
 /* A target made a child: user space decides whether to follow it. */
 RAW_TRACEPOINT(sched_process_fork, target_fork)
 {
-	u32 tgid = bpf_get_current_pid_tgid() >> 32, child;
+	u32 tgid = bpf_get_current_pid_tgid() >> 32, child = 0;
 	struct alloc_target *target = map_lookup(targets, &tgid);
 
-	if (!target)
+	if (!target || !task_tgid_at)
 		return 0;
-	child = KERNEL_READ((struct task_struct *)RAW_ARGUMENT(ctx, 1), tgid);
+	if (bpf_probe_read_kernel(&child, sizeof(child), (void *)(RAW_ARGUMENT(ctx, 1) + task_tgid_at))) {
+		count_loss(LOSS_BAD_READ);
+		return 0;
+	}
 	/* The same: only a new thread. */
 	if (child != tgid)
 		tell(EVENT_FORK, tgid, target->generation, child);

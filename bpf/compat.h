@@ -10,6 +10,7 @@
  *   settings   TUNABLE(type, name, default): user space can give another value before the program is loaded
  *   programs   RAW_TRACEPOINT TRACEPOINT PROGRAM_KPROBE PROGRAM_PERF_EVENT PROGRAM_ITERATOR
  *   kernel     KERNEL_READ(pointer, member, member...): follows pointers through the kernel's types
+ *              MEMBER_AT(type, member): where a member is, as default of a TUNABLE; 0 where user space has to say it
  *
  * User space (gprof_lite/probes/bcc_object.py) finds MAP_, TUNABLE and program lines by their first word, so each of
  * them begins a line, and the name of a map is its first argument.
@@ -50,6 +51,8 @@
 
 /* The value is in TUNABLE_name, as user space defines it: bcc has no writable constants. */
 #define TUNABLE(type, name, value) static const type name = TUNABLE_##name(value);
+
+#define MEMBER_AT(type, member) __builtin_offsetof(type, member)
 
 #define PROGRAM_KPROBE(section, name) int name(struct pt_regs *ctx)
 #define PROGRAM_PERF_EVENT(name) int name(struct bpf_perf_event_data *ctx)
@@ -136,6 +139,8 @@ typedef __s8 s8;
 #define ring_discard(record) bpf_ringbuf_discard(record, 0)
 
 #define TUNABLE(type, name, value) const volatile type name = value;
+
+#define MEMBER_AT(type, member) 0
 
 #define PROGRAM_KPROBE(section, name) SEC(section) int name(struct pt_regs *ctx)
 #define PROGRAM_PERF_EVENT(name) SEC("perf_event") int name(struct bpf_perf_event_data *ctx)

@@ -26,12 +26,19 @@ from gprof_lite.probes.allocation_layout import (
 )
 from gprof_lite.probes.allocation_target import AllocationPrograms
 from gprof_lite.probes.attach import KernelUprobes, ProbeKind
+from gprof_lite.probes.btf_member import member_offset
 from gprof_lite.probes.object import BpfMap, BpfObject, Link, RingReader
 
 _SESSION: Final = ("alloc_session",)
 _ENTRY_AND_RETURN: Final = ("alloc_entry", "alloc_return")
 _SWEEP: Final = ("sweep_blocks",)
 _TRACEPOINTS: Final = ("target_fork", "target_exec", "target_exit")
+# Tunable of the programs -> struct and member of the kernel.
+_MEMBERS: Final = {
+    "task_tgid_at": ("task_struct", "tgid"),
+    "task_mm_at": ("task_struct", "mm"),
+    "mm_brk_at": ("mm_struct", "brk"),
+}
 _FULL: Final = 0.75
 _MAX_SHIFT: Final = 20
 
@@ -59,6 +66,11 @@ class AllocationKernel:
             attach_type = kernel.attach_type(kind)
             if attach_type is not None:
                 bpf.set_attach_type(name, attach_type)
+        for tunable, (of, member) in _MEMBERS.items():
+            offset = member_offset(of, member)
+            # Unknown without BTF: then bcc compiles it, and its headers say.
+            if offset is not None:
+                bpf.configure(tunable, offset)
         bpf.load()
         self._maps: dict[str, BpfMap] = {}
         self._links: list[Link] = []

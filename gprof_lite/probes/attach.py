@@ -36,7 +36,8 @@ from typing import Final
 
 from gprof_lite.errors import FormatError, ProbeError, TargetGone
 from gprof_lite.probes import system_call
-from gprof_lite.probes.btf_enum import KERNEL_BTF, kernel_enum
+from gprof_lite.probes.btf_enum import kernel_enum
+from gprof_lite.probes.btf_file import KERNEL_BTF
 from gprof_lite.probes.links import DescriptorLink
 from gprof_lite.probes.system_call import ENOTSUPP, LINK_CREATE, PERF_IOC_ENABLE, PERF_IOC_SET_BPF
 
@@ -95,7 +96,7 @@ class KernelUprobes:
 
 
 def kernel_uprobes(btf: Path = KERNEL_BTF, pmu: Path = _PMU, release: str | None = None) -> KernelUprobes:
-    """Read what the running kernel offers. Cheap enough for once at start: one read of its BTF.
+    """Read what the running kernel offers. Cheap enough for once at start: one read of its BTF, in pieces.
 
     Args:
         release: as uname(2) has it; says what a kernel without BTF can do.
