@@ -102,7 +102,7 @@ class Investigation:
         started_s, started_ns = self._clock.monotonic_s(), self._clock.utc_ns()
         with Probing(self._plan, self._clock) as probing:
             self._observe(probing, stop, started_s)
-            probing.snapshot()
+            probing.finish()
             self._forward_events(probing)
             elapsed_s = max(self._clock.monotonic_s() - started_s, 1e-3)
             window = Window(started_ns, started_ns + round(elapsed_s * 1e9))
@@ -136,7 +136,7 @@ class Investigation:
                 self._read(probing, now_s)
                 self._on_tick(now_s - started_s)
             pause_s = max(0.0, min(next_poll_s, next_reading_s) - self._clock.monotonic_s())
-            if stop.wait(end.sooner(pause_s)):
+            if probing.wait(stop, end.sooner(pause_s)):
                 return
 
     def _read(self, probing: Probing, now_s: float) -> None:

@@ -9,16 +9,19 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from gprof_lite.errors import ProbeError
-from gprof_lite.model.allocation import ProbeTuning
+from gprof_lite.model.allocation import ProbeCosts, ProbeTuning
 from gprof_lite.probes.allocation_layout import (
+    BRAKE,
     KEY,
     LEVEL,
+    SPENDING,
     STACK_ID,
     SWEEP,
     TARGET,
     KernelCounters,
     KernelStack,
     KernelTotals,
+    pack_prices,
     pack_tuning,
     unpack_counters,
     unpack_stack,
@@ -110,6 +113,15 @@ class AllocationKernel:
     def tune(self, tuning: ProbeTuning, epoch_zero_ns: int) -> None:
         self._map("tunings").update(KEY, pack_tuning(tuning, epoch_zero_ns))
 
+    def price(self, costs: ProbeCosts) -> None:
+        """What the hits are that ``limit`` counts."""
+        self._map("prices").update(KEY, pack_prices(costs))
+
+    def limit(self, allowed_ns: float) -> None:
+        """From now on the probes on functions may take so much time; see ``bpf/alloc.bpf.c`` for what they do then."""
+        spent_ns, _ = SPENDING.unpack(self._map("spending").lookup_number(0))
+        self._map("brakes").update(KEY, BRAKE.pack(spent_ns + max(1, int(allowed_ns))))
+
     def put_target(self, pid: int, start_time_ticks: int, generation: int, image: int) -> None:
         self._map("targets").update(_pid(pid), TARGET.pack(start_time_ticks, generation, image))
 
@@ -122,6 +134,10 @@ class AllocationKernel:
 
     def events(self, callback: Callable[[bytes], None]) -> RingReader:
         return self._bpf.ring("events", callback)
+
+    def alarms(self) -> RingReader:
+        """Readable when the limit is reached."""
+        return self._bpf.ring("alarms", lambda told: None)
 
     def counters(self) -> KernelCounters:
         counters = self._map("counters")

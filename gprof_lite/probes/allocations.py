@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, Self
@@ -28,6 +28,7 @@ from gprof_lite.host.identity import ProcessIdentity
 from gprof_lite.model.allocation import (
     AllocationKind,
     AllocationSnapshot,
+    ProbeCosts,
     ProbeHits,
     ProbeTuning,
     StackAllocations,
@@ -55,8 +56,10 @@ from gprof_lite.probes.allocation_layout import (
 from gprof_lite.probes.allocation_ledger import block_stack, mapping_stack
 from gprof_lite.probes.allocation_target import AllocationTarget
 from gprof_lite.probes.attach import KernelUprobes, kernel_uprobes
+from gprof_lite.probes.link_closer import LinkCloser
 from gprof_lite.probes.loader import LoaderChoice, open_object
 from gprof_lite.probes.mapping_events import apply_mapping
+from gprof_lite.probes.object import Link
 from gprof_lite.probes.observed_time import ObservedTime
 from gprof_lite.probes.page_faults import PageFaultProbe
 from gprof_lite.probes.return_probes import ReturnProbeRules
@@ -122,6 +125,7 @@ class AllocationProbe:
         self._takes = False
         self._mappings_attached = False
         self._n_dropped = 0
+        self._closer = LinkCloser()
         # Frees are seen a little longer than what is taken: see `stop_taking`.
         self._taking = self._freeing = self._observed_time()
         self._owned = ExitStack()
@@ -133,6 +137,8 @@ class AllocationProbe:
             on_failure.callback(self._kernel.close)
             self._ring = self._kernel.events(self._note)
             on_failure.callback(self._ring.close)
+            self._alarms = self._kernel.alarms()
+            on_failure.callback(self._alarms.close)
             self._uprobes = uprobes
             self._faults = self._open_faults(on_failure)
             on_failure.callback(self._close_probes)
@@ -213,6 +219,7 @@ class AllocationProbe:
             return
         if not self._has_begun:
             self._begin()
+        self._closer.wait()
         self._is_attached = self._takes = self._mappings_attached = True
         for target in self._living():
             self._attach(target)
@@ -234,22 +241,20 @@ class AllocationProbe:
     def stop_taking(self) -> None:
         """Follow no new blocks, but go on to see what is freed: so every block is watched for a while, and one that is
         freed at once is not left behind when ``pause`` comes in between."""
-        for target in self._targets.values():
-            target.detach_takes()
+        self._closer.close_soon(link for target in self._targets.values() for link in target.release_takes())
         self._takes = False
         self._taking.end(self._clock.monotonic_s())
 
     def pause(self) -> None:
         """Take the probes on blocks away for a while; mappings and page faults are still seen. What is outstanding now
         stays known: see ``attach``."""
-        for target in self._targets.values():
-            target.detach_blocks()
+        self._close(link for target in self._targets.values() for link in target.release_blocks())
         self._stop_clock()
 
     def detach(self) -> None:
         """Take everything away from the targets; what is known can still be read."""
+        self._close_probes()
         for target in self._targets.values():
-            target.detach()
             if self._faults is not None:
                 self._faults.unfollow(target.pid)
         self._mappings_attached = False
@@ -278,6 +283,21 @@ class AllocationProbe:
             epoch_ns=self._tuning.epoch_ns,
         )
         self._kernel.tune(self._tuning, self._epoch_zero_ns)
+
+    def price(self, costs: ProbeCosts) -> None:
+        """What a hit costs; before ``limit``."""
+        self._kernel.price(costs)
+
+    def limit(self, allowed_ns: float) -> None:
+        """Let the probes take so much CPU time from now on. Beyond it, the kernel follows no new block by itself, and
+        ``alarm_fd`` is readable until the next call. Page faults are not counted."""
+        self._alarms.poll(0.0)
+        self._kernel.limit(allowed_ns)
+
+    @property
+    def alarm_fd(self) -> int:
+        """Becomes readable when the limit is reached."""
+        return self._alarms.fd
 
     def rescan(self) -> None:
         """Take notice of libraries that were loaded, children, ends, and a map of blocks that gets full."""
@@ -359,8 +379,12 @@ class AllocationProbe:
             self._faults.put_code(pid, table)
 
     def _close_probes(self) -> None:
-        for target in self._targets.values():
-            target.detach()
+        self._close(link for target in self._targets.values() for link in target.release_all())
+
+    def _close(self, links: Iterable[Link]) -> None:
+        """Take probes away, and wait for those that are being taken away already."""
+        self._closer.close_soon(links)
+        self._closer.wait()
 
     def _living(self) -> tuple[AllocationTarget, ...]:
         return tuple(target for target in self._targets.values() if not target.has_ended)
@@ -388,7 +412,7 @@ class AllocationProbe:
         if target.has_ended:
             return
         target.has_ended = True
-        target.detach()
+        self._closer.close_soon(target.release_all())
         self._kernel.drop_target(target.pid)
         if self._faults is not None:
             self._faults.unfollow(target.pid)
