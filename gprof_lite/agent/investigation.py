@@ -34,8 +34,6 @@ from gprof_lite.symbols.symbolizer import Symbolizer
 logger = logging.getLogger(__name__)
 
 READ_EVERY_S: Final = 1.0
-# Children beyond these are followed by the probes, but not watched one by one.
-MAX_WATCHED: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +141,8 @@ class Investigation:
         self._forward_events(probing)
         for target in probing.targets:
             is_new = target.pid not in self._watches and target.pid not in self._gone
-            if is_new and not target.has_ended and len(self._watches) < MAX_WATCHED:
+            # As many as the probes follow, at most; the children beyond are counted there.
+            if is_new and not target.has_ended:
                 self._watch(target.identity)
         for watch in self._watches.values():
             watch.read(now_s)

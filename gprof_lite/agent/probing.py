@@ -28,7 +28,7 @@ from gprof_lite.model.coverage import SourceCoverage, SourceState
 from gprof_lite.model.losses import Losses
 from gprof_lite.probes.allocation_events import AllocationEvent
 from gprof_lite.probes.allocation_target import AllocationTarget
-from gprof_lite.probes.allocations import AllocationProbe
+from gprof_lite.probes.allocations import MAX_TARGETS, AllocationProbe
 from gprof_lite.probes.calibration import Calibration
 from gprof_lite.stop import StopToken
 
@@ -167,11 +167,12 @@ class Probing:
         """How the probes fared over the window that ends now."""
         last = self.history.last_snapshot
         refused = [problem for target in self.targets for problem in target.problems]
-        detail = "; ".join([*self._why_not, *self.downgrades, *refused[:3]])
+        left_out = _left_out(self.losses())
+        detail = "; ".join([*self._why_not, *self.downgrades, *refused[:3], *left_out])
         if last is None:
             return SourceCoverage(SOURCE, SourceState.FAILED, detail=detail, lost_s=elapsed_s)
         observed_s = min(last.observed_s, elapsed_s)
-        whole = not self._why_not and not self.downgrades and not refused
+        whole = not self._why_not and not self.downgrades and not refused and not left_out
         return SourceCoverage(
             SOURCE,
             SourceState.OK if whole else SourceState.DEGRADED,
@@ -270,3 +271,12 @@ class Probing:
     def _rescan(self) -> None:
         if self._allocations is not None:
             self._allocations.rescan()
+
+
+def _left_out(losses: Losses) -> tuple[str, ...]:
+    """Whom of the targets' children nobody looked at, in a sentence or none."""
+    n_children = losses.counts.get("children_not_followed", 0)
+    if not n_children:
+        return ()
+    children = "1 child process was" if n_children == 1 else f"{n_children} child processes were"
+    return (f"{children} not followed: {MAX_TARGETS} processes are, in all",)

@@ -5,10 +5,12 @@ Knows how it is loaded on this kernel (sessions or entry and return), and nothin
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Final
 
-from gprof_lite.errors import ProbeError
+from gprof_lite.errors import LoadRejected, ProbeError
 from gprof_lite.model.allocation import ProbeCosts, ProbeTuning
 from gprof_lite.probes.allocation_layout import (
     BRAKE,
@@ -30,8 +32,12 @@ from gprof_lite.probes.allocation_layout import (
 from gprof_lite.probes.allocation_target import AllocationPrograms
 from gprof_lite.probes.attach import KernelUprobes, ProbeKind
 from gprof_lite.probes.btf_member import member_offset
+from gprof_lite.probes.loader import LoaderChoice, open_object
 from gprof_lite.probes.object import BpfMap, BpfObject, Link, RingReader
 
+logger = logging.getLogger(__name__)
+
+_LOAD_TRIES: Final = 4
 _SESSION: Final = ("alloc_session",)
 _ENTRY_AND_RETURN: Final = ("alloc_entry", "alloc_return")
 _SWEEP: Final = ("sweep_blocks",)
@@ -174,6 +180,34 @@ class AllocationKernel:
     def _sweep(self, shift: int) -> None:
         self._map("sweeps").update(KEY, SWEEP.pack(shift, 0, 0))
         self._bpf.run("sweep_blocks")
+
+
+def load_allocation_kernel(
+    uprobes: KernelUprobes, tuning: ProbeTuning, loader: LoaderChoice, *, max_stacks: int
+) -> AllocationKernel:
+    """Open and load it; the caller closes it.
+
+    The kernel gives up verifying a program (EAGAIN) when it has other work for this thread: seen here several times in
+    a row on a host with 20 runnable threads, after libbpf's own five tries. So a refusal counts only when it is
+    repeated.
+
+    Raises:
+        LoadRejected, ProbeError, PrerequisiteError: nothing is left then.
+    """
+    for _ in range(_LOAD_TRIES - 1):
+        try:
+            return _load_once(uprobes, tuning, loader, max_stacks)
+        except LoadRejected as exc:
+            logger.debug("loading failed, tried again", extra={"reason": exc.reason})
+    return _load_once(uprobes, tuning, loader, max_stacks)
+
+
+def _load_once(uprobes: KernelUprobes, tuning: ProbeTuning, loader: LoaderChoice, max_stacks: int) -> AllocationKernel:
+    with ExitStack() as on_failure:
+        bpf = on_failure.enter_context(open_object("alloc", loader=loader))
+        kernel = AllocationKernel(bpf, uprobes, tuning, max_stacks=max_stacks)
+        on_failure.pop_all()
+    return kernel
 
 
 def _pid(pid: int) -> bytes:
