@@ -17,6 +17,7 @@
  * space as events (probes/mapped_regions.py), with the id of their stack.
  */
 #include "compat.h"
+#include "account.h"
 #include "alloc.h"
 #include "arguments.h"
 
@@ -29,7 +30,7 @@ MAP_HASH(stacks, u64, struct stack_record, 8192)
 MAP_ARRAY(tunings, u32, struct alloc_tuning, 1)
 MAP_ARRAY(levels, u32, struct alloc_level, 1)
 MAP_PERCPU_ARRAY(counters, u32, struct alloc_counters, 1)
-/* Never written: zeroes too large for a program's own stack. */
+/* For FIND_OR_MAKE. */
 MAP_ARRAY(blank_thread, u32, struct thread_state, 1)
 MAP_ARRAY(blank_totals, u32, struct stack_totals, 1)
 MAP_ARRAY(sweeps, u32, struct alloc_sweep, 1)
@@ -46,14 +47,6 @@ MAP_RING(alarms, 4096)
 TUNABLE(u32, task_tgid_at, MEMBER_AT(struct task_struct, tgid))
 TUNABLE(u32, task_mm_at, MEMBER_AT(struct task_struct, mm))
 TUNABLE(u32, mm_brk_at, MEMBER_AT(struct mm_struct, brk))
-
-#define ADD(place, n) __sync_fetch_and_add(&(place), n)
-
-#define ONLY(map)                        \
-	({                               \
-		u32 zero_ = 0;           \
-		map_lookup(map, &zero_); \
-	})
 
 static __always_inline void count_loss(u32 loss)
 {
@@ -247,15 +240,8 @@ static __always_inline void enter_totals(struct stack_totals *sums, const struct
 /* The totals of a stack, made if need be; NULL: there is no room. */
 static __always_inline struct stack_totals *totals_of(u64 id, u32 tgid, u32 image)
 {
-	struct stack_totals *sums = map_lookup(totals, &id), *blank;
+	struct stack_totals *sums = FIND_OR_MAKE(totals, &id, blank_totals);
 
-	if (sums)
-		return sums;
-	blank = ONLY(blank_totals);
-	if (!blank)
-		return NULL;
-	map_update(totals, &id, blank, BPF_NOEXIST);
-	sums = map_lookup(totals, &id);
 	if (!sums) {
 		count_loss(LOSS_STACKS_FULL);
 		return NULL;
@@ -342,15 +328,8 @@ static __always_inline bool take_stack(struct pt_regs *ctx, struct thread_state 
 
 static __always_inline struct thread_state *own_state(u32 tid)
 {
-	struct thread_state *thread = map_lookup(threads, &tid), *blank;
+	struct thread_state *thread = FIND_OR_MAKE(threads, &tid, blank_thread);
 
-	if (thread)
-		return thread;
-	blank = ONLY(blank_thread);
-	if (!blank)
-		return NULL;
-	map_update(threads, &tid, blank, BPF_NOEXIST);
-	thread = map_lookup(threads, &tid);
 	if (!thread)
 		count_loss(LOSS_THREADS_FULL);
 	return thread;
@@ -552,16 +531,6 @@ static __always_inline bool enter(struct pt_regs *ctx)
 
 /* ---- return ---- */
 
-static __always_inline u64 epoch_now(const struct alloc_tuning *tuning)
-{
-	u64 age_ns = bpf_ktime_get_ns() - tuning->epoch_zero_ns, epoch;
-
-	if ((s64)age_ns < 0 || !tuning->epoch_ns)
-		return 0;
-	epoch = age_ns / tuning->epoch_ns;
-	return epoch < tuning->n_epochs ? epoch : tuning->n_epochs - 1;
-}
-
 /* Adds the block that a followed call gave. False: it is not to be kept, or there was no room. */
 static __always_inline bool add_block(struct pt_regs *ctx, struct thread_state *thread, struct block_key *key,
 				      const struct alloc_target *target)
@@ -578,7 +547,8 @@ static __always_inline bool add_block(struct pt_regs *ctx, struct thread_state *
 		return false;
 	thread->block.stack_id = thread->walk.id;
 	/* Grown by realloc, a block is as old as it was: only so can one that grows for ever be seen to. */
-	thread->block.epoch = thread->has_old ? thread->old.epoch : epoch_now(tuning);
+	thread->block.epoch = thread->has_old ? thread->old.epoch
+					      : epoch_now(tuning->epoch_zero_ns, tuning->epoch_ns, tuning->n_epochs);
 	if (!put_block(key, &thread->block))
 		return false;
 	enter_totals(sums, &thread->block, thread->has_old ? &thread->old : NULL, thread->size);

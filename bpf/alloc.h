@@ -3,9 +3,9 @@
 #ifndef GPROF_LITE_ALLOC_H
 #define GPROF_LITE_ALLOC_H
 
+#include "account.h"
 #include "stack.h"
 
-#define EPOCHS 16
 #define COUNT_ONE 256 /* counts of blocks are in 1/256: a sampled block stands for 2.7 others */
 
 /* In the low byte of a probe's cookie; the next byte holds how many bytes the function had pushed at the probe. */
