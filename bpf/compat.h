@@ -6,10 +6,11 @@
  *
  * A program uses nothing but these names, and so is the same source for both:
  *   maps       MAP_HASH MAP_LRU_HASH MAP_ARRAY MAP_PERCPU_ARRAY MAP_PERCPU_HASH MAP_RING, at file scope
- *   on maps    map_lookup map_update map_delete ring_reserve ring_submit ring_discard
+ *   on maps    map_lookup map_update map_delete ring_reserve ring_submit ring_submit_now ring_discard
  *   settings   TUNABLE(type, name, default): user space can give another value before the program is loaded
  *   programs   RAW_TRACEPOINT TRACEPOINT PROGRAM_KPROBE PROGRAM_PERF_EVENT PROGRAM_ITERATOR
  *   kernel     KERNEL_READ(pointer, member, member...): follows pointers through the kernel's types
+ *              MEMBER_AT(type, member): where a member is, as default of a TUNABLE; 0 where user space has to say it
  *
  * User space (gprof_lite/probes/bcc_object.py) finds MAP_, TUNABLE and program lines by their first word, so each of
  * them begins a line, and the name of a map is its first argument.
@@ -46,10 +47,13 @@
 #define map_delete(map, key) bpf_map_delete_elem_(MAP_FD(map), (void *)(key))
 #define ring_reserve(map, n_bytes) bpf_ringbuf_reserve((void *)MAP_FD(map), n_bytes, 0)
 #define ring_submit(record) bpf_ringbuf_submit(record, 0)
+#define ring_submit_now(record) bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP)
 #define ring_discard(record) bpf_ringbuf_discard(record, 0)
 
 /* The value is in TUNABLE_name, as user space defines it: bcc has no writable constants. */
 #define TUNABLE(type, name, value) static const type name = TUNABLE_##name(value);
+
+#define MEMBER_AT(type, member) __builtin_offsetof(type, member)
 
 #define PROGRAM_KPROBE(section, name) int name(struct pt_regs *ctx)
 #define PROGRAM_PERF_EVENT(name) int name(struct bpf_perf_event_data *ctx)
@@ -133,9 +137,12 @@ typedef __s8 s8;
 #define map_delete(map, key) bpf_map_delete_elem(&(map), key)
 #define ring_reserve(map, n_bytes) bpf_ringbuf_reserve(&(map), n_bytes, 0)
 #define ring_submit(record) bpf_ringbuf_submit(record, 0)
+#define ring_submit_now(record) bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP)
 #define ring_discard(record) bpf_ringbuf_discard(record, 0)
 
 #define TUNABLE(type, name, value) const volatile type name = value;
+
+#define MEMBER_AT(type, member) 0
 
 #define PROGRAM_KPROBE(section, name) SEC(section) int name(struct pt_regs *ctx)
 #define PROGRAM_PERF_EVENT(name) SEC("perf_event") int name(struct bpf_perf_event_data *ctx)

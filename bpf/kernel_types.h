@@ -52,7 +52,6 @@ enum memory_counter {
 struct mm_struct {
 	struct percpu_counter rss_stat[4];
 	unsigned long total_vm;
-	unsigned long brk;
 };
 
 struct cred {

@@ -18,21 +18,4 @@ static __always_inline struct task_struct *process_of(struct task_struct *task)
 #endif
 }
 
-/* Where the heap of the current process ends; brk() moves it. */
-static __always_inline u64 current_heap_end(void)
-{
-	struct task_struct *task = running_task();
-
-	return KERNEL_READ(task, mm, brk);
-}
-
-/* The process id of a task that was just made, 0 when it is only a thread. task: argument of a tracepoint. */
-static __always_inline u32 new_process(u64 task)
-{
-	struct task_struct *made = (struct task_struct *)task;
-	u32 pid = KERNEL_READ(made, pid), tgid = KERNEL_READ(made, tgid);
-
-	return pid == tgid ? tgid : 0;
-}
-
 #endif

@@ -3,8 +3,9 @@
 It is told how often the probes were hit, knows what a hit costs here, and steps down before the budget is gone:
 fewer stacks, then probing in bursts, then page faults only, then nothing. It decides; the agent attaches and detaches.
 
-Pure: times and hits are passed in. Call ``step`` again when the step it gave says so; the budget is passed at most by
-what the target does between two calls.
+Pure: times and hits are passed in. Call ``step`` again when the step it gave says so, and at once when the probes have
+spent what it allows: they know that themselves, and say so. The budget is passed at most by what the target does from
+then until the probes are gone.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ from gprof_lite.leaks.meter import Meter
 from gprof_lite.leaks.words import time_in_words
 from gprof_lite.model.allocation import ProbeCosts, ProbeHits, ProbeTuning
 
-# The first look comes after a fiftieth of a second: a target with millions of calls a second spends at most that much
-# of each CPU before it is known.
+# The first look comes after a fiftieth of a second, or when the probes have spent what they may.
 FIRST_POLL_S: Final = 0.02
 # A target that was quiet may become busy at any time: so long it may be busy unseen. Reading the counts takes some
 # 20 us, so five reads a second are a thousandth of a percent of a CPU.
@@ -26,6 +26,8 @@ SLOWEST_POLL_S: Final = 0.2
 # Between two looks at most this share of what is left may go.
 POLL_SHARE: Final = 0.2
 SURE_SHARE: Final = 0.05
+# Less than this is not worth waking up for again.
+LEAST_ALLOWED_NS: Final = 200_000.0
 RAISE_FACTOR: Final = 16
 RAISE_FROM_BYTES: Final = 640  # when every block was followed before: then a sixteenth of the usual 10 KiB
 # Plans leave this much unspent, for rates that rise.
@@ -68,6 +70,7 @@ class GovernorStep:
         taking: whether new blocks shall be followed; False with ``attached``: only frees shall be probed.
         tuning: for the probes; may differ from the one before.
         ask_again_s: monotonic time of the next call of ``step``, at the latest.
+        allowed_ns: CPU time the probes may take before the next call; when it is taken, that is due at once.
         faults: whether page faults shall be looked at: a target that takes new memory by the hundred megabytes a second
             could spend the whole budget on them, in the pauses of BURSTS, too.
     """
@@ -76,6 +79,7 @@ class GovernorStep:
     attached: bool
     tuning: ProbeTuning
     ask_again_s: float
+    allowed_ns: float
     faults: bool = True
     taking: bool = True
 
@@ -149,8 +153,34 @@ class Governor:
         elif self._meter.is_trusted:
             self._judge_paused(now_s)
         return GovernorStep(
-            self._level, self._attached, self._tuning, self._ask_again_s(now_s), self._faults, self._taking
+            self._level,
+            self._attached,
+            self._tuning,
+            self._ask_again_s(now_s),
+            self.allowed_ns,
+            self._faults,
+            self._taking,
         )
+
+    def finish(self, now_s: float, hits: ProbeHits) -> None:
+        """The probes are gone: count what they cost until then."""
+        self._meter.read(now_s, hits, attached=self._attached, taking=self._attached and self._taking)
+
+    @property
+    def allowed_ns(self) -> float:
+        """CPU time the probes may take before ``step`` is called again; also before it is called first."""
+        left_ns = self._left_ns
+        if not self._attached:
+            allowed_ns = left_ns
+        elif self._level is Level.BURSTS:
+            limit_ns = self._taking_limit_ns if self._taking else self._burst_limit_ns
+            allowed_ns = min(left_ns, limit_ns - self._meter.spent_ns)
+        elif not self._meter.is_trusted:
+            # Enough to be sure of how busy the target is.
+            allowed_ns = min(left_ns, SURE_SHARE * self._budget_ns)
+        else:
+            allowed_ns = POLL_SHARE * left_ns
+        return max(allowed_ns, LEAST_ALLOWED_NS)
 
     def statistics(self) -> GovernorStatistics:
         """What it cost, and what that cost in sight."""
@@ -190,7 +220,7 @@ class Governor:
 
     def _is_sure(self) -> bool:
         """Not by the first moment alone, unless that took a share of the budget that hurts."""
-        return self._meter.is_trusted or self._meter.spent_ns > SURE_SHARE * self._budget_ns
+        return self._meter.is_trusted or self._meter.spent_ns >= SURE_SHARE * self._budget_ns
 
     def _raising_helps(self, now_s: float) -> bool:
         """Whether the budget holds when only one in sixteen stacks is collected: the hits themselves cost as before."""

@@ -5,20 +5,25 @@ Knows how it is loaded on this kernel (sessions or entry and return), and nothin
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Final
 
-from gprof_lite.errors import ProbeError
-from gprof_lite.model.allocation import ProbeTuning
+from gprof_lite.errors import LoadRejected, ProbeError
+from gprof_lite.model.allocation import ProbeCosts, ProbeTuning
 from gprof_lite.probes.allocation_layout import (
+    BRAKE,
     KEY,
     LEVEL,
+    SPENDING,
     STACK_ID,
     SWEEP,
     TARGET,
     KernelCounters,
     KernelStack,
     KernelTotals,
+    pack_prices,
     pack_tuning,
     unpack_counters,
     unpack_stack,
@@ -26,12 +31,23 @@ from gprof_lite.probes.allocation_layout import (
 )
 from gprof_lite.probes.allocation_target import AllocationPrograms
 from gprof_lite.probes.attach import KernelUprobes, ProbeKind
+from gprof_lite.probes.btf_member import member_offset
+from gprof_lite.probes.loader import LoaderChoice, open_object
 from gprof_lite.probes.object import BpfMap, BpfObject, Link, RingReader
 
+logger = logging.getLogger(__name__)
+
+_LOAD_TRIES: Final = 4
 _SESSION: Final = ("alloc_session",)
 _ENTRY_AND_RETURN: Final = ("alloc_entry", "alloc_return")
 _SWEEP: Final = ("sweep_blocks",)
 _TRACEPOINTS: Final = ("target_fork", "target_exec", "target_exit")
+# Tunable of the programs -> struct and member of the kernel.
+_MEMBERS: Final = {
+    "task_tgid_at": ("task_struct", "tgid"),
+    "task_mm_at": ("task_struct", "mm"),
+    "mm_brk_at": ("mm_struct", "brk"),
+}
 _FULL: Final = 0.75
 _MAX_SHIFT: Final = 20
 
@@ -59,6 +75,11 @@ class AllocationKernel:
             attach_type = kernel.attach_type(kind)
             if attach_type is not None:
                 bpf.set_attach_type(name, attach_type)
+        for tunable, (of, member) in _MEMBERS.items():
+            offset = member_offset(of, member)
+            # Unknown without BTF: then bcc compiles it, and its headers say.
+            if offset is not None:
+                bpf.configure(tunable, offset)
         bpf.load()
         self._maps: dict[str, BpfMap] = {}
         self._links: list[Link] = []
@@ -98,6 +119,15 @@ class AllocationKernel:
     def tune(self, tuning: ProbeTuning, epoch_zero_ns: int) -> None:
         self._map("tunings").update(KEY, pack_tuning(tuning, epoch_zero_ns))
 
+    def price(self, costs: ProbeCosts) -> None:
+        """What the hits are that ``limit`` counts."""
+        self._map("prices").update(KEY, pack_prices(costs))
+
+    def limit(self, allowed_ns: float) -> None:
+        """From now on the probes on functions may take so much time; see ``bpf/alloc.bpf.c`` for what they do then."""
+        spent_ns, _ = SPENDING.unpack(self._map("spending").lookup_number(0))
+        self._map("brakes").update(KEY, BRAKE.pack(spent_ns + max(1, int(allowed_ns))))
+
     def put_target(self, pid: int, start_time_ticks: int, generation: int, image: int) -> None:
         self._map("targets").update(_pid(pid), TARGET.pack(start_time_ticks, generation, image))
 
@@ -110,6 +140,10 @@ class AllocationKernel:
 
     def events(self, callback: Callable[[bytes], None]) -> RingReader:
         return self._bpf.ring("events", callback)
+
+    def alarms(self) -> RingReader:
+        """Readable when the limit is reached."""
+        return self._bpf.ring("alarms", lambda told: None)
 
     def counters(self) -> KernelCounters:
         counters = self._map("counters")
@@ -146,6 +180,34 @@ class AllocationKernel:
     def _sweep(self, shift: int) -> None:
         self._map("sweeps").update(KEY, SWEEP.pack(shift, 0, 0))
         self._bpf.run("sweep_blocks")
+
+
+def load_allocation_kernel(
+    uprobes: KernelUprobes, tuning: ProbeTuning, loader: LoaderChoice, *, max_stacks: int
+) -> AllocationKernel:
+    """Open and load it; the caller closes it.
+
+    The kernel gives up verifying a program (EAGAIN) when it has other work for this thread: seen here several times in
+    a row on a host with 20 runnable threads, after libbpf's own five tries. So a refusal counts only when it is
+    repeated.
+
+    Raises:
+        LoadRejected, ProbeError, PrerequisiteError: nothing is left then.
+    """
+    for _ in range(_LOAD_TRIES - 1):
+        try:
+            return _load_once(uprobes, tuning, loader, max_stacks)
+        except LoadRejected as exc:
+            logger.debug("loading failed, tried again", extra={"reason": exc.reason})
+    return _load_once(uprobes, tuning, loader, max_stacks)
+
+
+def _load_once(uprobes: KernelUprobes, tuning: ProbeTuning, loader: LoaderChoice, max_stacks: int) -> AllocationKernel:
+    with ExitStack() as on_failure:
+        bpf = on_failure.enter_context(open_object("alloc", loader=loader))
+        kernel = AllocationKernel(bpf, uprobes, tuning, max_stacks=max_stacks)
+        on_failure.pop_all()
+    return kernel
 
 
 def _pid(pid: int) -> bytes:

@@ -40,11 +40,6 @@ class _ModuleProbes:
     takes: list[UprobeLink] = field(default_factory=list)
     mappings: list[UprobeLink] = field(default_factory=list)
 
-    def close(self) -> None:
-        for links in (self.takes, self.frees, self.mappings):
-            while links:
-                links.pop().close()
-
 
 class AllocationTarget:
     """A process whose allocations are followed.
@@ -161,24 +156,29 @@ class AllocationTarget:
             except (ProbeError, FormatError) as exc:
                 self._refused[key] = f"{module.path}: {exc}"
 
-    def detach_takes(self) -> None:
-        """Of the probes on blocks leave only those on frees. ``attach`` brings the others back."""
+    def release_takes(self) -> list[UprobeLink]:
+        """Give up the probes that see new blocks, to be closed by the caller; those on frees stay. ``attach`` brings
+        them back."""
+        released = [link for probes in self._probes.values() for link in probes.takes]
         for probes in self._probes.values():
-            while probes.takes:
-                probes.takes.pop().close()
+            probes.takes = []
+        return released
 
-    def detach_blocks(self) -> None:
-        """Take the probes on blocks away; those on mappings stay. ``attach`` brings them back."""
-        self.detach_takes()
+    def release_blocks(self) -> list[UprobeLink]:
+        """Give up all probes on blocks; those on mappings stay. ``attach`` brings them back."""
+        released = self.release_takes()
         for probes in self._probes.values():
-            while probes.frees:
-                probes.frees.pop().close()
+            released += probes.frees
+            probes.frees = []
+        return released
 
-    def detach(self) -> None:
-        """Take all probes away."""
+    def release_all(self) -> list[UprobeLink]:
+        """Give up all probes."""
+        released = self.release_blocks()
         for probes in self._probes.values():
-            probes.close()
+            released += probes.mappings
         self._probes.clear()
+        return released
 
     def has_new_image(self, generation: int, image: int) -> None:
         """It went through exec: other code, other mappings. Probes on files it maps again are still there."""

@@ -16,6 +16,7 @@ Files are given by descriptor: the kernel gets ``/proc/self/fd/N``, which leads 
 mount namespace, with no name to race for.
 
 Programs must return 0. A multi link takes 1 as "session: skip the return" or, on 6.6 to 6.12, as "remove this probe".
+On 6.18 no program can have its own breakpoint removed: tried with multi links and with perf events.
 
 Source: bpf(2), perf_event_open(2), include/uapi/linux/bpf.h (BPF_LINK_CREATE), kernel/trace/trace_uprobe.c.
 """
@@ -36,7 +37,8 @@ from typing import Final
 
 from gprof_lite.errors import FormatError, ProbeError, TargetGone
 from gprof_lite.probes import system_call
-from gprof_lite.probes.btf_enum import KERNEL_BTF, kernel_enum
+from gprof_lite.probes.btf_enum import kernel_enum
+from gprof_lite.probes.btf_file import KERNEL_BTF
 from gprof_lite.probes.links import DescriptorLink
 from gprof_lite.probes.system_call import ENOTSUPP, LINK_CREATE, PERF_IOC_ENABLE, PERF_IOC_SET_BPF
 
@@ -95,7 +97,7 @@ class KernelUprobes:
 
 
 def kernel_uprobes(btf: Path = KERNEL_BTF, pmu: Path = _PMU, release: str | None = None) -> KernelUprobes:
-    """Read what the running kernel offers. Cheap enough for once at start: one read of its BTF.
+    """Read what the running kernel offers. Cheap enough for once at start: one read of its BTF, in pieces.
 
     Args:
         release: as uname(2) has it; says what a kernel without BTF can do.

@@ -1,9 +1,10 @@
 """Libbpf: the functions of libbpf.so.1 that we call, with their types; and what it prints, caught.
 
 libbpf needs neither headers nor a compiler. Measured here: importing these modules 0.7 MB of RSS, opening and loading
-bpf/oom and bpf/growth 1.1 MB, bpf/alloc 0.3 MB more; while it loads, 11 MB for a moment (it reads the kernel's types),
-20 ms of CPU for oom and 0.45 s for alloc, which the kernel's verifier takes. Version 1.0 or newer, which Debian 12
-(1.1) and 13 (1.5) have; 0.x has other names and layouts.
+bpf/oom and bpf/growth 1.1 MB, bpf/alloc 2.4 MB; while it loads oom or growth, 11 MB for a moment, because it decodes
+the kernel's types for them (alloc, faults and calibrate do without: ``btf_member``); 20 ms of CPU for oom and 0.45 s
+for alloc, which the kernel's verifier takes. Version 1.0 or newer, which Debian 12 (1.1) and 13 (1.5) have; 0.x has
+other names and layouts.
 
 What libbpf prints is the only place where it explains itself. It prints through one function per process, so a lock is
 held while an object is opened or loaded and the words are caught for its error.

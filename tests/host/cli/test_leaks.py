@@ -239,13 +239,11 @@ def test_a_target_with_millions_of_calls_a_second_stays_within_the_budget(
     subprocess.run(["gcc", "-O1", "-fno-omit-frame-pointer", "-o", str(program), str(source)], check=True)
     target = start_target(program)
 
-    # 180 ms in all, as 0.1 % of 90 s would be: before anybody knows how busy the target is, attaching, a first look and
-    # taking the probes away (up to 50 ms in the kernel) have cost it 60 to 110.
-    options = ("-d", "45s", "--leak-targeted-budget", "0.2")
-    (finding,) = findings("--pid", str(target.pid), *options, directory=tmp_path)
+    # 0.1 % of two CPUs over 45 s are 90 ms; ten runs under a load of 6 gave 0.05 to 0.075 %.
+    (finding,) = findings("--pid", str(target.pid), "-d", "45s", directory=tmp_path)
 
     assert finding["verdict"] != "leak"
-    assert 0 < finding["overhead_percent"] <= 0.2 * 1.25  # passed by one look at most
+    assert 0 < finding["overhead_percent"] <= 0.1
     assert any(
         "New allocations were followed for" in sentence and "of the host's CPU" in sentence
         for sentence in finding["evidence"]

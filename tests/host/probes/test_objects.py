@@ -17,12 +17,16 @@ from gprof_lite.probes import bcc_object, system_call
 from gprof_lite.probes.bcc_compiler import Compilation, CompileRequest, compile_program
 from gprof_lite.probes.kernel_map import MapFull
 from gprof_lite.probes.libbpf_object import LibbpfObject
-from gprof_lite.probes.loader import LoaderChoice, open_object
+from gprof_lite.probes.loader import OBJECTS, LoaderChoice, open_object
 from gprof_lite.probes.object import BpfMap, BpfObject
 from gprof_lite.stop import StopToken
 from gprof_lite.supervise.warden_client import Warden
 
 PAGE = struct.Struct("<QQ")
+# struct btf_ext_header of libbpf: magic, version, flags, its own size, then offset and size of three parts, of which
+# the last are the accesses that are to be relocated.
+BTF_EXT = struct.Struct("<HBBI6I")
+BTF_EXT_BEGINS = struct.pack("<HBBI", 0xEB9F, 1, 0, BTF_EXT.size)
 
 
 @pytest.fixture(scope="module")
@@ -341,3 +345,16 @@ def test_bcc_leaves_nothing_when_a_later_program_is_refused(test_programs: Path)
 
     with bcc_object.BccObject("notebook", test_programs, spoilt) as programs, pytest.raises(LoadRejected):
         programs.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "relocated"), [("alloc", False), ("faults", False), ("calibrate", False), ("oom", True)]
+)
+def test_what_every_investigation_loads_does_not_make_libbpf_decode_the_kernels_types(
+    name: str, relocated: bool
+) -> None:
+    """That would be 11 MB of the agent's memory, each time; ``oom`` is loaded once, at the start."""
+    image = (OBJECTS / f"{name}.bpf.o").read_bytes()
+    header = BTF_EXT.unpack_from(image, image.index(BTF_EXT_BEGINS))
+
+    assert bool(header[-1]) == relocated

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gprof_lite.leaks.governor import DENSEST, FIRST_POLL_S, SLOWEST_POLL_S, Governor, GovernorStep, Level
+from gprof_lite.leaks.governor import (
+    DENSEST,
+    FIRST_POLL_S,
+    LEAST_ALLOWED_NS,
+    SLOWEST_POLL_S,
+    Governor,
+    GovernorStep,
+    Level,
+)
 from gprof_lite.leaks.meter import Meter
 from gprof_lite.model.allocation import ProbeCosts, ProbeHits, ProbeTuning
 
@@ -44,16 +52,25 @@ def run(
     sampled_share: float = 0.001,
     faults_per_s: float = 0.0,
     budget_percent: float = 0.1,
+    answer_s: float | None = None,
 ) -> Run:
-    """A window in simulated time; the target is never slowed down by the probes, which is the worst case."""
+    """A window in simulated time; the target is never slowed down by the probes, which is the worst case.
+
+    Args:
+        answer_s: how long it takes from when the allowed time is spent until the governor is asked; None: nobody
+            notices that it is spent.
+    """
     tuning = ProbeTuning()
     governor = Governor(
         budget_percent=budget_percent, n_cpus=N_CPUS, window_s=window_s, started_s=0.0, costs=COSTS, tuning=tuning
     )
     n_taken = n_freed = n_sampled = n_faults = 0.0
     now_s, attached, taking, faults_attached, next_s = 0.0, True, True, True, FIRST_POLL_S
+    allowed_ns = governor.allowed_ns
     result = Run(governor, [], 0.0, 0.0)
     while now_s < window_s:
+        if answer_s is not None and attached:
+            next_s = min(next_s, now_s + allowed_ns / max(1.0, pairs_per_s(now_s) * 1450.0) + answer_s)
         then_s, now_s = now_s, min(next_s, window_s)
         n_frees = pairs_per_s(then_s) * (now_s - then_s) if attached else 0.0
         n_takes = n_frees if taking else 0.0
@@ -69,7 +86,7 @@ def run(
         result.steps.append((now_s, step))
         attached, taking = step.attached, step.attached and step.taking
         tuning, next_s = step.tuning, max(step.ask_again_s, now_s + 1e-3)
-        faults_attached = step.faults and step.level is not Level.DETACHED
+        faults_attached, allowed_ns = step.faults and step.level is not Level.DETACHED, step.allowed_ns
     return result
 
 
@@ -105,6 +122,35 @@ def test_two_million_mallocs_a_second_stay_inside_the_budget(window_s: float) ->
     # AND it is said what was not seen
     assert "New allocations were followed for" in statistics.downgrades[0]
     assert "0.1 % of the host's CPU" in statistics.downgrades[0]
+
+
+@pytest.mark.parametrize("window_s", [10.0, 60.0])
+@pytest.mark.parametrize("pairs_per_s", [50_000.0, 2_000_000.0])
+def test_whoever_is_asked_when_the_allowed_time_is_spent_keeps_the_smallest_budget(
+    window_s: float, pairs_per_s: float
+) -> None:
+    # GIVEN a busy target, a budget of 2 or 12 ms, and an answer within 0.1 ms
+    result = run(lambda _: pairs_per_s, window_s, budget_percent=0.01, answer_s=0.0001)
+    # THEN what is spent beyond is that of one answer
+    assert result.spent_ns <= result.budget_ns + pairs_per_s * 1450.0 * 0.0001
+    # AND without one, the first look alone would have cost more
+    assert run(lambda _: 2_000_000.0, window_s, budget_percent=0.01).spent_ns > 2 * result.budget_ns
+
+
+def test_what_is_allowed_is_a_part_of_what_is_left_and_never_nothing() -> None:
+    result = run(lambda _: 200_000.0, answer_s=0.001)
+    budget_ns = result.budget_ns
+    assert all(LEAST_ALLOWED_NS <= step.allowed_ns <= budget_ns for _, step in result.steps)
+    # Nobody knows the target yet: enough to be sure, no more.
+    fresh = Governor(budget_percent=0.1, n_cpus=2, window_s=60.0, started_s=0.0, costs=COSTS, tuning=ProbeTuning())
+    assert fresh.allowed_ns == pytest.approx(0.05 * budget_ns)
+
+
+def test_what_is_hit_until_the_probes_are_gone_is_counted() -> None:
+    governor = Governor(budget_percent=0.1, n_cpus=2, window_s=60.0, started_s=0.0, costs=COSTS, tuning=ProbeTuning())
+    governor.step(59.9, ProbeHits({"malloc": 1000}, 0))
+    governor.finish(60.0, ProbeHits({"malloc": 3000}, 0))
+    assert governor.statistics().spent_ns == pytest.approx(3000 * 725.0)
 
 
 def test_where_stacks_are_what_costs_fewer_are_collected() -> None:

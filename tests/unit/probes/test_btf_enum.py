@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gprof_lite.errors import FormatError
-from gprof_lite.probes.btf_enum import kernel_enum, parse_enum
+from gprof_lite.probes.btf_enum import kernel_enum, read_enum
 from tests.data.profiles import PROPERTY
 
 STRINGS = b"\0colour\0RED\0GREEN\0"
@@ -31,6 +33,10 @@ def members(**values: int) -> bytes:
 
 
 COLOURS = btf(record(b"colour", INT, 0, 4) + b"\0\0\0\0" + record(b"colour", ENUM, 2, 4) + members(RED=3, GREEN=-1))
+
+
+def parse_enum(content: bytes, name: str, source: str) -> Mapping[str, int]:
+    return read_enum(io.BytesIO(content), name, source)
 
 
 def test_an_enum_is_found_behind_another_type_of_its_name() -> None:
