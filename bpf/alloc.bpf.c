@@ -454,8 +454,9 @@ static __always_inline bool enter_allocation(struct pt_regs *ctx, u64 cookie, u3
 		 */
 		has_old = target && take_block(&key, &old_block);
 	}
-	if (chosen && !is_allowed && !has_old) {
-		count_loss(LOSS_OVER_LIMIT);
+	if (chosen && !has_old && !(is_allowed && tuning->is_taking)) {
+		if (tuning->is_taking)
+			count_loss(LOSS_OVER_LIMIT);
 		chosen = false;
 	}
 	if (!chosen && !has_old) {

@@ -36,6 +36,7 @@ struct alloc_tuning {
 	u64 epoch_ns;
 	u64 epoch_zero_ns; /* when epoch 0 began, CLOCK_MONOTONIC */
 	u64 n_epochs;
+	u64 is_taking; /* 0: no new blocks are followed, only what becomes of those that are */
 };
 
 /* The one value of `prices`: what a hit takes from the target, in ns, as user space measured it. */

@@ -116,8 +116,9 @@ class AllocationKernel:
             return AllocationPrograms(free=fd("free_entry"), session=fd("alloc_session"))
         return AllocationPrograms(free=fd("free_entry"), entry=fd("alloc_entry"), leave=fd("alloc_return"))
 
-    def tune(self, tuning: ProbeTuning, epoch_zero_ns: int) -> None:
-        self._map("tunings").update(KEY, pack_tuning(tuning, epoch_zero_ns))
+    def tune(self, tuning: ProbeTuning, epoch_zero_ns: int, *, is_taking: bool) -> None:
+        """``is_taking``: whether new blocks are followed, or only what becomes of those that are."""
+        self._map("tunings").update(KEY, pack_tuning(tuning, epoch_zero_ns, is_taking=is_taking))
 
     def price(self, costs: ProbeCosts) -> None:
         """What the hits are that ``limit`` counts."""

@@ -21,7 +21,7 @@ CODE_RANGES: Final = 512
 KEY: Final = struct.pack("<I", 0)
 """Key of the one value of each array map."""
 
-TUNING: Final = struct.Struct("<8Q")
+TUNING: Final = struct.Struct("<9Q")
 BRAKE: Final = struct.Struct("<Q")
 SPENDING: Final = struct.Struct("<2Q")
 LEVEL: Final = struct.Struct("<qQ")
@@ -76,7 +76,7 @@ EVENT_EXEC: Final = 101
 EVENT_EXIT: Final = 102
 
 
-def pack_tuning(tuning: ProbeTuning, epoch_zero_ns: int) -> bytes:
+def pack_tuning(tuning: ProbeTuning, epoch_zero_ns: int, *, is_taking: bool) -> bytes:
     return TUNING.pack(
         tuning.min_size_bytes,
         tuning.sampling_rate,
@@ -86,6 +86,7 @@ def pack_tuning(tuning: ProbeTuning, epoch_zero_ns: int) -> bytes:
         tuning.epoch_ns,
         epoch_zero_ns,
         tuning.n_epochs,
+        is_taking,
     )
 
 

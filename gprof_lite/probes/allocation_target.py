@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Final
 
 from gprof_lite.errors import FormatError, ProbeError, TargetGone
 from gprof_lite.host.identity import ProcessIdentity
@@ -20,6 +21,8 @@ from gprof_lite.probes.return_probes import ReturnProbeRules
 
 # Programs, what kind of probe, and where.
 _Plan = list[tuple[int, ProbeKind, tuple[UprobeSite, ...]]]
+_REPLACING: Final = frozenset({FunctionKind.REALLOC, FunctionKind.REALLOCARRAY})
+_TAKING_BACK: Final = _REPLACING | {FunctionKind.FREE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +131,9 @@ class AllocationTarget:
         put_code(self.pid, pack_code_table(code_ranges(seen, self._flags, _program(self.pid))))
         self._allocators = seen
 
-    def attach(self, *, blocks: bool) -> None:
-        """Probe every module that is not probed yet: what it maps and, if wanted, the blocks it hands out. What the
-        kernel refuses is kept as words, and tried again with the next call.
+    def attach(self, *, frees: bool, takes: bool) -> None:
+        """Probe every module that is not probed yet: what it maps and, if wanted, the blocks it takes back and those it
+        hands out. What the kernel refuses is kept as words, and tried again with the next call.
 
         Raises:
             TargetGone: it ended.
@@ -149,9 +152,9 @@ class AllocationTarget:
                     probes.mappings = self._probe(module, self._mapping_plan(module))
                 # Frees first: a block whose free is missed looks like a leak, one whose allocation is missed like
                 # nothing.
-                if blocks and not probes.frees:
+                if frees and not probes.frees:
                     probes.frees = self._probe(module, self._free_plan(module))
-                if blocks and not probes.takes:
+                if takes and not probes.takes:
                     probes.takes = self._probe(module, self._take_plan(module))
             except (ProbeError, FormatError) as exc:
                 self._refused[key] = f"{module.path}: {exc}"
@@ -207,11 +210,13 @@ class AllocationTarget:
         return self._both_ends(_sites(module, lambda kind: kind.is_mapping))
 
     def _free_plan(self, module: AllocatorModule) -> _Plan:
+        """What takes blocks back: ``realloc`` among it, which would else leave a followed block behind where it was."""
         frees = _sites(module, lambda kind: kind is FunctionKind.FREE)
-        return [(self._programs.free, ProbeKind.ENTRY, frees)] if frees else []
+        both = self._both_ends(_sites(module, lambda kind: kind in _REPLACING))
+        return both + ([(self._programs.free, ProbeKind.ENTRY, frees)] if frees else [])
 
     def _take_plan(self, module: AllocatorModule) -> _Plan:
-        return self._both_ends(_sites(module, lambda kind: not kind.is_mapping and kind is not FunctionKind.FREE))
+        return self._both_ends(_sites(module, lambda kind: not kind.is_mapping and kind not in _TAKING_BACK))
 
     def _both_ends(self, sites: tuple[UprobeSite, ...]) -> _Plan:
         if not sites:

@@ -185,6 +185,7 @@ class AllocationProbe:
             self._begin()
         self._closer.wait()
         self._is_attached = self._takes = self._mappings_attached = True
+        self._tune()
         for target in self._living():
             self._attach(target)
         now_s = self._clock.monotonic_s()
@@ -195,7 +196,6 @@ class AllocationProbe:
         self._has_begun = True
         self._attached_s = self._clock.monotonic_s()
         self._taking, self._freeing = self._observed_time(), self._observed_time()
-        self._kernel.tune(self._tuning, self._epoch_zero_ns)
         if self._faults is not None:
             self._faults.begin_epochs(self._epoch_zero_ns, self._tuning.epoch_ns, self._tuning.n_epochs)
 
@@ -205,8 +205,9 @@ class AllocationProbe:
     def stop_taking(self) -> None:
         """Follow no new blocks, but go on to see what is freed: so every block is watched for a while, and one that is
         freed at once is not left behind when ``pause`` comes in between."""
-        self._closer.close_soon(link for target in self._targets.values() for link in target.release_takes())
         self._takes = False
+        self._tune()
+        self._closer.close_soon(link for target in self._targets.values() for link in target.release_takes())
         self._taking.end(self._clock.monotonic_s())
 
     def pause(self) -> None:
@@ -246,7 +247,10 @@ class AllocationProbe:
             n_epochs=self._tuning.n_epochs,
             epoch_ns=self._tuning.epoch_ns,
         )
-        self._kernel.tune(self._tuning, self._epoch_zero_ns)
+        self._tune()
+
+    def _tune(self) -> None:
+        self._kernel.tune(self._tuning, self._epoch_zero_ns, is_taking=self._takes)
 
     def price(self, costs: ProbeCosts) -> None:
         """What a hit costs; before ``limit``."""
@@ -353,7 +357,7 @@ class AllocationProbe:
     def _attach(self, target: AllocationTarget) -> None:
         """As much as is wanted of all targets now."""
         if self._mappings_attached and not target.has_ended:
-            self._try(target, lambda: target.attach(blocks=self.is_taking))
+            self._try(target, lambda: target.attach(frees=self._is_attached, takes=self.is_taking))
 
     def _try(self, target: AllocationTarget, action: Callable[[], None]) -> None:
         try:

@@ -400,6 +400,23 @@ def test_frees_alone_are_seen_at_the_end_of_a_burst(builds: Callable[[str], Buil
         assert first.observed_s < second.observed_s
 
 
+def test_a_followed_block_is_followed_to_where_realloc_moves_it_when_no_new_ones_are(
+    builds: Callable[[str], Build],
+) -> None:
+    # GIVEN blocks that are followed, and no new ones from now on
+    with ProbedProgram(builds("glibc")) as program, watched(program) as probe:
+        program.do("enlarged", 50)
+        assert outstanding(probe.snapshot().stacks) == {"out_enlarged": (50, 2_000)}
+        probe.stop_taking()
+        # WHEN realloc moves them, and makes twenty new ones
+        program.do("enlarged", 70)
+        # THEN the moved ones are followed, with the size they have now
+        assert outstanding(probe.snapshot().stacks) == {"out_enlarged": (50, 20_000)}
+        # AND when they are freed, that is seen
+        program.do("enlarged", 0)
+        assert outstanding(probe.snapshot().stacks) == {}
+
+
 def test_tuning_reaches_the_kernel_while_it_runs(builds: Callable[[str], Build]) -> None:
     with ProbedProgram(builds("glibc")) as program, watched(program) as probe:
         program.do("paused", 50)
