@@ -64,6 +64,7 @@ class LeakHunter:
     Args:
         open_oom: opens the watch of OOM kills.
         thread_cpu_s: CPU time of the calling thread, seconds.
+        stop: ends the thread; ours from now on.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class LeakHunter:
         clock: Clock,
         open_oom: Callable[[], OomProbe] = open_oom_probe,
         thread_cpu_s: Callable[[], float] = time.thread_time,
+        stop: StopToken | None = None,
     ) -> None:
         self._hunt = hunt
         self._options = options
@@ -83,7 +85,7 @@ class LeakHunter:
         self._thread_cpu_s = thread_cpu_s
         self._pace = CheckPace(options.rss_check_interval_s, options.growth_budget_percent, hunt.n_cpus)
         self._oom: OomProbe | None = None
-        self._stop = StopToken()
+        self._stop = stop or StopToken()
         self._thread = threading.Thread(target=self._run, name="leak-hunter", daemon=True)
         self._lock = threading.Lock()  # guards what harvest() takes
         self._profiles: deque[Profile] = deque(maxlen=10_000)

@@ -35,7 +35,6 @@ from gprof_lite.symbols.options import SymbolOptions
 from gprof_lite.symbols.symbolizer import Symbolizer
 from tests.probed_programs import Build, ProbedProgram, build, functions_of, outstanding
 
-WINDOW_S: Final = 2.0
 # No budget in the way: what is tested must not depend on the load of this host.
 DEBUG: Final = LeakOptions(mode="debug")
 UNBOUNDED: Final = 100.0
@@ -43,11 +42,10 @@ UNBOUNDED: Final = 100.0
 
 @dataclass(frozen=True)
 class Scene:
-    """What a hunt stands on, opened once for all tests."""
+    """What a hunt stands on."""
 
     parts: InvestigationParts
     calibration: Calibration
-    stop: StopToken
 
     def hunt(self, options: LeakOptions) -> Hunt:
         thresholds = Thresholds.of(options)
@@ -57,25 +55,38 @@ class Scene:
         return Hunt(options, self.parts, growth, lambda: self.calibration)
 
     def look(
-        self, program: ProbedProgram, options: LeakOptions, *steps: Callable[[], object], window_s: float = WINDOW_S
+        self, program: ProbedProgram, options: LeakOptions, *steps: Callable[[], object], window_s: float = 30.0
     ) -> InvestigationResult:
-        """Watch a program for a window; a step of what happens to it at each tick, a second apart."""
+        """Watch a program; at each tick, a second apart, a step of what happens to it, and the end after the last."""
         left = list(steps)
-        return self.hunt(options).investigate(
-            (program.identity,), window_s, self.stop, on_tick=lambda elapsed_s: left and left.pop(0)()
-        )
+
+        def tick(elapsed_s: float) -> None:
+            if left:
+                left.pop(0)()
+            else:
+                stop.set()
+
+        with StopToken() as stop:
+            return self.hunt(options).investigate((program.identity,), window_s, stop, on_tick=tick)
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    clock = SystemClock()
+def calibration() -> Calibration:
+    with StopToken() as stop, Warden() as warden:
+        return calibrate(warden, stop)
+
+
+@pytest.fixture
+def scene(calibration: Calibration, tmp_path: Path) -> Iterator[Scene]:
+    symbols = tmp_path / "symbols"
+    symbols.mkdir()
     with (
         StopToken() as stop,
         Warden() as warden,
-        Symbolizer(SymbolOptions(), ChildConverter(warden, stop), tmp_path_factory.mktemp("symbols")) as symbolizer,
+        Symbolizer(SymbolOptions(), ChildConverter(warden, stop), symbols) as symbolizer,
     ):
-        parts = InvestigationParts(symbolizer, CgroupTrees.find(), ContainerDirectory(), clock, "here")
-        yield Scene(parts, calibrate(warden, stop, clock=clock), stop)
+        parts = InvestigationParts(symbolizer, CgroupTrees.find(), ContainerDirectory(), SystemClock(), "here")
+        yield Scene(parts, calibration)
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +137,12 @@ def test_the_sampling_rate_thins_out_medium_blocks(scene: Scene, built: Build) -
 
 @pytest.mark.parametrize(("age_s", "is_unfreed"), [(1.0, True), (60.0, False)])
 def test_the_minimum_age_says_what_is_unfreed(scene: Scene, built: Build, age_s: float, is_unfreed: bool) -> None:
-    # GIVEN a window in which no block gets as old as the larger of two ages, half the window being the bound of both
+    # GIVEN two ages
     options = LeakOptions(mode="debug", min_unfreed_age_s=age_s)
-    # WHEN blocks come a second after its beginning
+    # WHEN blocks get some seconds old
     with ProbedProgram(built) as program:
-        result = scene.look(program, options, lambda: None, lambda: program.do("threads", 500), window_s=3.5)
+        steps = (lambda: program.do("threads", 500), *[lambda: None] * 3)
+        result = scene.look(program, options, *steps, window_s=16.0)
     (finding,) = result.findings
     # THEN they are unfreed, or too young
     assert (finding.unfreed_bytes >= 4_000 * 77) is is_unfreed
@@ -141,9 +153,9 @@ def test_a_budget_of_next_to_nothing_follows_less_and_says_so(scene: Scene, buil
     options = LeakOptions(mode="targeted", targeted_budget_percent=0.0001)
     # WHEN a busy program is looked at
     with ProbedProgram(built) as program:
-        steps = [lambda: program.do("threads", 5_000)] * 3
+        steps = (lambda: program.begin("threads", 100_000), lambda: None)
         result = scene.look(program, options, *steps, window_s=3.0)
-        truth = program.do("nothing", 0)
+        truth = program.end()
         seen = outstanding(stack for stack in result.stacks if stack.kind is not AllocationKind.FAULT)
     # THEN less was followed than was there, and the finding says why
     (finding,) = result.findings
@@ -153,7 +165,7 @@ def test_a_budget_of_next_to_nothing_follows_less_and_says_so(scene: Scene, buil
 
 def test_the_window_ends_when_it_is_asked_to(scene: Scene, built: Build) -> None:
     with ProbedProgram(built) as program:
-        result = scene.look(program, DEBUG, window_s=1.5)
+        result = scene.look(program, DEBUG, *[lambda: None] * 60, window_s=1.5)
     assert 1.5 <= result.window.duration_s < 10
 
 
@@ -212,7 +224,7 @@ def test_exec_in_mid_window_judges_the_new_program_alone(scene: Scene, built: Bu
             lambda: program.begin("exec", 0),
             lambda: program.do("grow", 5),
         )
-        result = scene.look(program, DEBUG, *steps, window_s=5.0)
+        result = scene.look(program, DEBUG, *steps)
         truth = program.do("nothing", 0)
         seen = outstanding(stack for stack in result.stacks if stack.kind is not AllocationKind.FAULT)
     # THEN the finding is of that one: its name, its blocks, its growth
@@ -263,7 +275,7 @@ def test_a_pid_that_is_used_again_in_mid_window_is_somebody_else(scene: Scene, b
             other.stdin.write("threads 20000\n")
             other.stdin.flush()
 
-        result = scene.look(program, DEBUG, lambda: program.do("threads", 500), replace, window_s=6.0)
+        result = scene.look(program, DEBUG, lambda: program.do("threads", 500), replace)
         assert ProcessIdentity.of(pid).start_time_ticks != result.findings[0].start_time_ticks
     # THEN what is judged is the one that was asked for, which ended
     (finding,) = result.findings
@@ -275,9 +287,7 @@ def test_a_pid_that_is_used_again_in_mid_window_is_somebody_else(scene: Scene, b
 def test_ten_thousand_threads_are_no_trouble(scene: Scene, built: Build) -> None:
     # WHEN a target has ten thousand threads at once, and then something outstanding
     with ProbedProgram(built) as program:
-        result = scene.look(
-            program, DEBUG, lambda: program.do("crowd", 10_000), lambda: program.do("paused", 9), window_s=3.0
-        )
+        result = scene.look(program, DEBUG, lambda: program.do("crowd", 10_000), lambda: program.do("paused", 9))
         seen = outstanding(stack for stack in result.stacks if stack.kind is not AllocationKind.FAULT)
     # THEN nothing is lost, their stacks are no leak, and what is outstanding is exact
     (finding,) = result.findings
@@ -288,7 +298,7 @@ def test_ten_thousand_threads_are_no_trouble(scene: Scene, built: Build) -> None
 
 def test_a_target_that_is_stopped_is_watched_all_the_same(scene: Scene, built: Build) -> None:
     with ProbedProgram(built) as program:
-        result = scene.look(program, DEBUG, lambda: os.kill(program.pid, signal.SIGSTOP), window_s=2.0)
+        result = scene.look(program, DEBUG, lambda: os.kill(program.pid, signal.SIGSTOP), lambda: None)
         os.kill(program.pid, signal.SIGCONT)
         assert program.do("nothing", 0) is not None
     (finding,) = result.findings
