@@ -135,14 +135,14 @@ def test_the_sampling_rate_thins_out_medium_blocks(scene: Scene, built: Build) -
     assert stack.n_outstanding == 10 * stack.n_sampled
 
 
-@pytest.mark.parametrize(("age_s", "is_unfreed"), [(1.0, True), (60.0, False)])
+@pytest.mark.parametrize(("age_s", "is_unfreed"), [(0.5, True), (60.0, False)])
 def test_the_minimum_age_says_what_is_unfreed(scene: Scene, built: Build, age_s: float, is_unfreed: bool) -> None:
-    # GIVEN two ages
+    # GIVEN an age that a block can reach, and one that is cut to half of what was watched
     options = LeakOptions(mode="debug", min_unfreed_age_s=age_s)
-    # WHEN blocks get some seconds old
+    # WHEN blocks get two seconds old in six
     with ProbedProgram(built) as program:
-        steps = (lambda: program.do("threads", 500), *[lambda: None] * 3)
-        result = scene.look(program, options, *steps, window_s=16.0)
+        steps = (*[lambda: None] * 4, lambda: program.do("threads", 500), lambda: None)
+        result = scene.look(program, options, *steps, window_s=10.0)
     (finding,) = result.findings
     # THEN they are unfreed, or too young
     assert (finding.unfreed_bytes >= 4_000 * 77) is is_unfreed
