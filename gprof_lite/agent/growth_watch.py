@@ -84,10 +84,6 @@ class GrowthWatch:
         """Its last reading."""
         return self._latest.get(identity)
 
-    def memory_of_pid(self, pid: int) -> ProcessMemory | None:
-        """The last reading of whoever had this pid then."""
-        return next((memory for identity, memory in self._latest.items() if identity.pid == pid), None)
-
     def largest(self, n: int) -> list[ProcessMemory]:
         """Who has most private memory at the last reading, largest first."""
         return heapq.nlargest(n, self._latest.values(), key=lambda memory: memory.private_bytes)

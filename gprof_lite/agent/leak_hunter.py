@@ -24,14 +24,13 @@ from gprof_lite.agent.leak_events import EventPlace, allocation_event, finding_e
 from gprof_lite.clock import Clock, Deadline
 from gprof_lite.errors import ConfigError, GprofLiteError, PrerequisiteError, ProbeError, TargetGone
 from gprof_lite.host.identity import ProcessIdentity
-from gprof_lite.host.memory import read_one
 from gprof_lite.leaks.check_pace import CheckPace
 from gprof_lite.leaks.options import GROWTH_DETECTION, LeakOptions
 from gprof_lite.model.allocation import AllocationKind
 from gprof_lite.model.coverage import SourceCoverage, SourceState
 from gprof_lite.model.finding import Finding, Verdict
 from gprof_lite.model.profile import Profile
-from gprof_lite.probes.allocation_events import AllocationEvent
+from gprof_lite.probes.allocation_events import AllocationEvent, ProgramReplaced
 from gprof_lite.probes.oom import OomKill, OomProbe, open_oom_probe
 from gprof_lite.stop import StopToken
 from gprof_lite.telemetry.events import EventProcess
@@ -94,6 +93,7 @@ class LeakHunter:
         self._why_no_oom = ""
         self._why_seldom = ""
         self._spent_s = 0.0
+        self._followed: dict[int, EventProcess] = {}
         self._latest: dict[ProcessIdentity, Finding] = {}
         self._looked_at_s: dict[ProcessIdentity, float] = {}
         self._next_check_s = clock.monotonic_s()
@@ -260,6 +260,7 @@ class LeakHunter:
             return
         duration_s = self._options.target_duration_s
         self._what = f"following the allocations of process {', '.join(str(each.pid) for each in identities)}"
+        self._followed = {each.pid: self._named(each) for each in identities}
         logger.info("investigation begins", extra={"pids": [each.pid for each in identities], "duration_s": duration_s})
         try:
             result = self._hunt.investigate(
@@ -279,16 +280,23 @@ class LeakHunter:
                 self._check()
 
     def _tell_event(self, event: AllocationEvent) -> None:
-        process, place = self._process_of(event.pid), self._place_of(event.pid)
+        # Whom it was about when it began: meanwhile the pid may be somebody else's.
+        process = self._followed.get(event.pid) or self._process_now(event.pid)
+        if isinstance(event, ProgramReplaced):
+            process = self._followed[event.pid] = self._named(ProcessIdentity(process.pid, process.start_time_ticks))
+        place = self._place_of(event.pid)
         self._telemetry.emit(allocation_event(event, process, self._clock.utc_ns(), place))
 
-    def _process_of(self, pid: int) -> EventProcess:
-        memory = self._hunt.growth.memory_of_pid(pid)
-        if memory is None:  # a child that was not there at the last check
-            try:
-                memory = read_one(pid)
-            except (TargetGone, PermissionError):
-                return EventProcess(pid, 0, "")
+    def _named(self, identity: ProcessIdentity) -> EventProcess:
+        now = self._process_now(identity.pid)
+        is_same = now.start_time_ticks == identity.start_time_ticks
+        return EventProcess(identity.pid, identity.start_time_ticks, now.comm if is_same else "")
+
+    def _process_now(self, pid: int) -> EventProcess:
+        try:
+            memory = self._hunt.read_memory(pid)
+        except (TargetGone, PermissionError):
+            return EventProcess(pid, 0, "")
         return EventProcess(pid, memory.start_time_ticks, memory.comm)
 
     def _take(self, result: InvestigationResult) -> None:

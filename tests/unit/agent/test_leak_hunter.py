@@ -25,7 +25,7 @@ from gprof_lite.model.coverage import Coverage, SourceState
 from gprof_lite.model.finding import Finding
 from gprof_lite.model.memory import ProcessMemory
 from gprof_lite.model.profile import Window
-from gprof_lite.probes.allocation_events import AllocationEvent, LargeMapping
+from gprof_lite.probes.allocation_events import AllocationEvent, LargeMapping, ProgramReplaced, TargetEnded
 from gprof_lite.probes.oom import OomKill
 from gprof_lite.stop import StopToken
 from gprof_lite.telemetry.events import MemoryEvent
@@ -95,8 +95,14 @@ class FakeHunt:
         self.reader = Reader()
         self.growth = GrowthWatch(self.reader, cgroups.trees, containers, self.thresholds, clock)
         self.investigated: list[tuple[tuple[ProcessIdentity, ...], float]] = []
+        self.now = {WEB.pid: (WEB.start_time_ticks, "web"), SLOW.pid: (SLOW.start_time_ticks, "slow")}
         self._happens = happens
         self._breaks = breaks
+
+    def read_memory(self, pid: int) -> ProcessMemory:
+        if pid not in self.now:
+            raise TargetGone(pid)
+        return ProcessMemory(pid, *self.now[pid], 1, 1, 0, 0)
 
     def targets_of(self, options: LeakOptions) -> tuple[ProcessIdentity, ...]:
         return (WEB,) if options.targets else ()
@@ -115,6 +121,9 @@ class FakeHunt:
         if self._breaks is not None:
             raise self._breaks
         for event in self._happens:
+            # By the time it is told, the pid has gone to somebody else, or to another program of the same process.
+            is_same = isinstance(event, ProgramReplaced)
+            self.now[event.pid] = (WEB.start_time_ticks, "shop") if is_same else (999, "stranger")
             on_event(event)
         findings: tuple[Finding, ...] = tuple(
             a_finding(pid=each.pid, start_time_ticks=each.start_time_ticks) for each in identities
@@ -278,6 +287,18 @@ def test_what_happens_to_a_target_is_told_with_its_identity(hunt_for: Callable[.
     told = ran.told.operations("mmap")[0]
     assert told["process"] == {"pid": 4711, "start_time_ticks": 123, "comm": "web", "cmdline": ""}
     assert told["size_bytes"] == 64 << 20
+
+
+def test_after_an_exec_a_target_has_its_new_name(hunt_for: Callable[..., Ran]) -> None:
+    ran = hunt_for(150, happens=[ProgramReplaced(WEB.pid), TargetEnded(WEB.pid)])
+    names = [ran.told.operations(name)[0]["process"]["comm"] for name in ("exec", "exit")]
+    assert names == ["shop", "shop"]
+    assert ran.told.operations("exit")[0]["process"]["start_time_ticks"] == WEB.start_time_ticks
+
+
+def test_what_a_new_child_does_is_told_with_the_identity_it_has_now(hunt_for: Callable[..., Ran]) -> None:
+    ran = hunt_for(150, happens=[TargetEnded(5000)])
+    assert ran.told.operations("exit")[0]["process"]["start_time_ticks"] == 999
 
 
 def test_an_oom_kill_is_told_with_what_was_known_of_the_victim(hunt_for: Callable[..., Ran]) -> None:
