@@ -5,12 +5,14 @@
  * kernel's own types (CO-RE). FOR_BCC: bcc compiles it on the host, against the kernel's real headers.
  *
  * A program uses nothing but these names, and so is the same source for both:
- *   maps       MAP_HASH MAP_LRU_HASH MAP_ARRAY MAP_PERCPU_ARRAY MAP_PERCPU_HASH MAP_RING, at file scope
+ *   maps       MAP_HASH MAP_ARRAY MAP_PERCPU_ARRAY MAP_PERCPU_HASH MAP_RING, at file scope
  *   on maps    map_lookup map_update map_delete ring_reserve ring_submit ring_submit_now ring_discard
  *   settings   TUNABLE(type, name, default): user space can give another value before the program is loaded
  *   programs   RAW_TRACEPOINT TRACEPOINT PROGRAM_KPROBE PROGRAM_PERF_EVENT PROGRAM_ITERATOR
  *   kernel     KERNEL_READ(pointer, member, member...): follows pointers through the kernel's types
  *              MEMBER_AT(type, member): where a member is, as default of a TUNABLE; 0 where user space has to say it
+ *
+ * There is no LRU map: what such a map gives up first is what was not touched for the longest time, which is the leaks.
  *
  * User space (gprof_lite/probes/bcc_object.py) finds MAP_, TUNABLE and program lines by their first word, so each of
  * them begins a line, and the name of a map is its first argument.
@@ -32,8 +34,6 @@
 #define MAP_FD(name) bpf_pseudo_fd(1, MAP_NUMBER_##name)
 #define MAP_HASH(name, key_type, value_type, n) \
 	BPF_F_TABLE("hash", key_type, value_type, name, MAP_ENTRIES_##name(n), BPF_F_NO_PREALLOC);
-#define MAP_LRU_HASH(name, key_type, value_type, n) \
-	BPF_F_TABLE("lru_hash", key_type, value_type, name, MAP_ENTRIES_##name(n), 0);
 #define MAP_PERCPU_HASH(name, key_type, value_type, n) \
 	BPF_F_TABLE("percpu_hash", key_type, value_type, name, MAP_ENTRIES_##name(n), BPF_F_NO_PREALLOC);
 #define MAP_ARRAY(name, key_type, value_type, n) \
@@ -120,7 +120,6 @@ typedef __s8 s8;
 	} name SEC(".maps");
 #define MAP_HASH(name, key_type, value_type, n) \
 	MAP_OF_(BPF_MAP_TYPE_HASH, name, key_type, value_type, n, BPF_F_NO_PREALLOC)
-#define MAP_LRU_HASH(name, key_type, value_type, n) MAP_OF_(BPF_MAP_TYPE_LRU_HASH, name, key_type, value_type, n, 0)
 #define MAP_PERCPU_HASH(name, key_type, value_type, n) \
 	MAP_OF_(BPF_MAP_TYPE_PERCPU_HASH, name, key_type, value_type, n, BPF_F_NO_PREALLOC)
 #define MAP_ARRAY(name, key_type, value_type, n) MAP_OF_(BPF_MAP_TYPE_ARRAY, name, key_type, value_type, n, 0)

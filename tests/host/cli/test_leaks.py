@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from gprof_lite.host.identity import ProcessIdentity
 from tests.containers import RunContainer
 from tests.leak_targets import StartLeak
 from tests.running_agent import ENVIRONMENT, ROOT, command, run_command
@@ -93,7 +94,11 @@ def test_the_table_shows_who_grows_first(start_leak: StartLeak, tmp_path: Path) 
     rows = ended.stdout.splitlines()
     assert rows[0].split()[:2] == ["PID", "NAME"]
     assert any(row.split()[0] == str(target.pid) and "grows steadily" in row for row in rows[1:6]), ended.stdout
-    of_target = [row for row in json.loads(as_json.stdout)["rows"] if row["pid"] == target.pid]
+    document = json.loads(as_json.stdout)
+    assert document["schema"] == 1
+    assert document["observed_s"] >= 5
+    of_target = [row for row in document["rows"] if row["pid"] == target.pid]
+    assert of_target[0]["start_time"] == ProcessIdentity.of(target.pid).start_time_ticks
     assert of_target[0]["growth_bytes_per_s"] == pytest.approx(1e7, rel=0.3)
     assert of_target[0]["oom_in_s"] > 0
 
