@@ -88,6 +88,13 @@ class StackHistory:
     survival: float | None
     oldest_age_s: float
 
+    @property
+    def grows_in_place(self) -> bool:
+        """Whether realloc made blocks larger by most of what came since the stack was first seen: a block may have been
+        large before that."""
+        first = next((point for point in self.points if point > 0), 0)
+        return self.grown_bytes > (self.last.outstanding_bytes - first) / 2 > 0
+
 
 class _DeathCounter:
     """Deaths and exposure by age class."""

@@ -76,7 +76,7 @@ class StackVerdict:
     @property
     def is_clean(self) -> bool:
         """Whether nearly all that it takes stays, so that what is left of it cannot be what nobody saw being freed."""
-        if self._grows_in_place:
+        if self.history.grows_in_place:
             return True
         cells, deaths = self.history.cells, self.history.deaths
         n_left = sum(cell.n_sampled for cell in cells)
@@ -93,7 +93,7 @@ class StackVerdict:
         """
         if not self.is_clean or not self.history.unfreed_bytes:
             return False
-        if self._grows_in_place:
+        if self.history.grows_in_place:
             return self.n_samples >= PROVEN_TIMES
         n_died = sum(of_age.n_deaths for of_age in self.history.deaths)
         seldom = duty < SELDOM_DUTY
@@ -103,10 +103,6 @@ class StackVerdict:
             return False
         return _n_active(self.history.cells) >= PROVEN_TIMES and _still_comes(self.history.cells)
 
-    @property
-    def _grows_in_place(self) -> bool:
-        return self.history.grown_bytes > self.history.last.outstanding_bytes / 2 > 0
-
 
 def judge_stack(history: StackHistory, times_s: Sequence[float]) -> StackVerdict:
     """Judge one stack of blocks or mappings (not of page faults).
@@ -114,7 +110,7 @@ def judge_stack(history: StackHistory, times_s: Sequence[float]) -> StackVerdict
     Args:
         times_s: of ``history.points``.
     """
-    if history.grown_bytes > history.last.outstanding_bytes / 2 > 0:
+    if history.grows_in_place:
         return _judge_by_size(history, times_s)
     cells = history.cells
     n_samples = sum(cell.n_sampled for cell in cells)

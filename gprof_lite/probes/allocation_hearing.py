@@ -118,5 +118,6 @@ class AllocationHearing:
         self.mapping_kinds[event.stack_id] = kind
         size_bytes = event.arguments[1]
         if event.type == FUNCTION_NUMBERS[FunctionKind.MMAP] and size_bytes >= _LARGE_MAPPING_BYTES:
-            at_s = event.time_ns / 1e9
-            self.note(LargeMapping(target.pid, kind, event.result, size_bytes, event.stack_id, at_s))
+            at_s, stack = event.time_ns / 1e9, self._kernel.stack(event.stack_id)
+            caller_ip = stack.addresses[0] if stack is not None and stack.addresses else None
+            self.note(LargeMapping(target.pid, kind, event.result, size_bytes, event.stack_id, at_s, caller_ip))

@@ -660,8 +660,8 @@ def test_a_large_mapping_is_told(builds: Callable[[str], Build]) -> None:
         # THEN both are told, with their stack
         told = [event for event in probe.events() if isinstance(event, LargeMapping)]
         assert [(event.pid, event.size_bytes) for event in told] == [(program.pid, 8_000 * 4096)] * 2
-        ids = {stack.stack_id for stack in probe.snapshot().stacks}
-        assert {event.stack_id for event in told} <= ids
+        callers = {stack.stack_id: stack.addresses[0] for stack in probe.snapshot().stacks}
+        assert [event.caller_ip for event in told] == [callers[event.stack_id] for event in told]
 
 
 def test_events_that_were_dropped_make_no_leak(builds: Callable[[str], Build]) -> None:

@@ -228,6 +228,7 @@ def growing_block(sizes: Sequence[int]) -> AllocationHistory:
     ("sizes", "leaks"),
     [
         pytest.param([100_000 * (index + 1) for index in range(30)], True, id="grows on"),
+        pytest.param([40_000_000 + 500_000 * index for index in range(30)], True, id="was large before, grows on"),
         pytest.param([100_000 * min(index + 1, 12) for index in range(30)], False, id="stops"),
         pytest.param([100_000] * 15 + [3_000_000] * 15, False, id="grew once"),
         pytest.param([100_000 * (index % 6 + 1) for index in range(30)], False, id="shrinks again"),
