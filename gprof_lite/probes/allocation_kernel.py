@@ -6,6 +6,7 @@ Knows how it is loaded on this kernel (sessions or entry and return), and nothin
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Final
@@ -38,6 +39,7 @@ from gprof_lite.probes.object import BpfMap, BpfObject, Link, RingReader
 logger = logging.getLogger(__name__)
 
 _LOAD_TRIES: Final = 4
+_FIRST_PAUSE_S: Final = 0.08
 _SESSION: Final = ("alloc_session",)
 _ENTRY_AND_RETURN: Final = ("alloc_entry", "alloc_return")
 _SWEEP: Final = ("sweep_blocks",)
@@ -190,16 +192,17 @@ def load_allocation_kernel(
 
     The kernel gives up verifying a program (EAGAIN) when it has other work for this thread: seen here several times in
     a row on a host with 20 runnable threads, after libbpf's own five tries. So a refusal counts only when it is
-    repeated.
+    repeated, over half a second.
 
     Raises:
         LoadRejected, ProbeError, PrerequisiteError: nothing is left then.
     """
-    for _ in range(_LOAD_TRIES - 1):
+    for number in range(_LOAD_TRIES - 1):
         try:
             return _load_once(uprobes, tuning, loader, max_stacks)
         except LoadRejected as exc:
             logger.debug("loading failed, tried again", extra={"reason": exc.reason})
+            time.sleep(_FIRST_PAUSE_S * 2**number)
     return _load_once(uprobes, tuning, loader, max_stacks)
 
 
