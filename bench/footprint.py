@@ -70,6 +70,7 @@ def observe(scratch: Path, n_windows: int, window: str) -> list[tuple[int, int, 
         *("--lock-file", str(scratch / "lock"), "--scratch-directory", str(scratch / "work")),
         *("--metrics-listen", "127.0.0.1:0", "--events-output", str(scratch / "events.jsonl")),
         *("--leak-rss-check-interval", "1s", "--leak-rss-growth", "4MB", "--leak-target-duration", "10s"),
+        *("--leak-growth-budget", "20"),
     ]
     rows = []
     agent = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)

@@ -9,10 +9,15 @@
  * Which addresses are followed depends on a hash of the address (struct alloc_level): when `blocks` gets full, fewer
  * are, and sweep() takes out those that are not any more. Nothing is ever evicted by age.
  *
+ * User space says how much time the probes may take from now on. When that is used up no further allocation is
+ * followed, so no return is probed and no stack taken; and user space is woken, once, to take the probes away, for the
+ * traps themselves go on. Frees and mappings are still seen: one that is missed makes wrong what is known already.
+ *
  * Mappings (mmap, munmap, mremap, brk) that the program makes itself are rare and overlap as they like: they go to user
  * space as events (probes/mapped_regions.py), with the id of their stack.
  */
 #include "compat.h"
+#include "account.h"
 #include "alloc.h"
 #include "arguments.h"
 
@@ -25,11 +30,16 @@ MAP_HASH(stacks, u64, struct stack_record, 8192)
 MAP_ARRAY(tunings, u32, struct alloc_tuning, 1)
 MAP_ARRAY(levels, u32, struct alloc_level, 1)
 MAP_PERCPU_ARRAY(counters, u32, struct alloc_counters, 1)
-/* Never written: zeroes too large for a program's own stack. */
+/* For FIND_OR_MAKE. */
 MAP_ARRAY(blank_thread, u32, struct thread_state, 1)
 MAP_ARRAY(blank_totals, u32, struct stack_totals, 1)
 MAP_ARRAY(sweeps, u32, struct alloc_sweep, 1)
+MAP_ARRAY(prices, u32, struct alloc_prices, 1)
+MAP_ARRAY(brakes, u32, struct alloc_brake, 1)
+MAP_ARRAY(spending, u32, struct alloc_spending, 1)
 MAP_RING(events, 1 << 19)
+/* By itself, so that whoever waits for it is not woken by every mapping. */
+MAP_RING(alarms, 4096)
 
 /* Where the kernel keeps two things that no helper tells, in bytes; 0: not known. Numbers, because for accesses that
  * are to be relocated libbpf would decode all types of the kernel, which takes the agent 11 MB whenever it loads this.
@@ -37,14 +47,6 @@ MAP_RING(events, 1 << 19)
 TUNABLE(u32, task_tgid_at, MEMBER_AT(struct task_struct, tgid))
 TUNABLE(u32, task_mm_at, MEMBER_AT(struct task_struct, mm))
 TUNABLE(u32, mm_brk_at, MEMBER_AT(struct mm_struct, brk))
-
-#define ADD(place, n) __sync_fetch_and_add(&(place), n)
-
-#define ONLY(map)                        \
-	({                               \
-		u32 zero_ = 0;           \
-		map_lookup(map, &zero_); \
-	})
 
 static __always_inline void count_loss(u32 loss)
 {
@@ -65,6 +67,59 @@ static __always_inline void count_blocks(s64 n)
 		ADD(mine->n_allocations, 1);
 	if (mine && n < 0)
 		ADD(mine->n_frees, 1);
+}
+
+/* ---- what it may cost ---- */
+
+/* Tells user space that the limit is reached: one u64, the limit. */
+static __always_inline void alarm(u64 limit_ns)
+{
+	u64 *told = ring_reserve(alarms, sizeof(*told));
+
+	if (!told)
+		return;
+	*told = limit_ns;
+	ring_submit_now(told);
+}
+
+/* Enters what a hit costs, and says whether the limit is not reached yet. Two CPUs that reach it at once may tell it
+ * twice. */
+static __always_inline bool spend(u64 price_ns)
+{
+	struct alloc_spending *sum = ONLY(spending);
+	struct alloc_brake *brake = ONLY(brakes);
+
+	if (!sum || !brake)
+		return true;
+	ADD(sum->spent_ns, price_ns);
+	if (!brake->limit_ns || sum->spent_ns < brake->limit_ns)
+		return true;
+	if (sum->told_ns != brake->limit_ns) {
+		sum->told_ns = brake->limit_ns;
+		alarm(brake->limit_ns);
+	}
+	return false;
+}
+
+static __always_inline u64 hit_price(u32 function)
+{
+	struct alloc_prices *price = ONLY(prices);
+
+	return price && function < FN_COUNT ? price->hit_ns[function] : 0;
+}
+
+static __always_inline u64 return_price(u32 function)
+{
+	struct alloc_prices *price = ONLY(prices);
+
+	return price && function < FN_COUNT ? price->return_ns[function] : 0;
+}
+
+static __always_inline u64 stack_price(void)
+{
+	struct alloc_prices *price = ONLY(prices);
+
+	return price ? price->sample_ns : 0;
 }
 
 /* ---- which blocks are followed, and what they stand for ---- */
@@ -185,15 +240,8 @@ static __always_inline void enter_totals(struct stack_totals *sums, const struct
 /* The totals of a stack, made if need be; NULL: there is no room. */
 static __always_inline struct stack_totals *totals_of(u64 id, u32 tgid, u32 image)
 {
-	struct stack_totals *sums = map_lookup(totals, &id), *blank;
+	struct stack_totals *sums = FIND_OR_MAKE(totals, &id, blank_totals);
 
-	if (sums)
-		return sums;
-	blank = ONLY(blank_totals);
-	if (!blank)
-		return NULL;
-	map_update(totals, &id, blank, BPF_NOEXIST);
-	sums = map_lookup(totals, &id);
 	if (!sums) {
 		count_loss(LOSS_STACKS_FULL);
 		return NULL;
@@ -256,6 +304,7 @@ static __always_inline bool take_stack(struct pt_regs *ctx, struct thread_state 
 	thread->walk.record.image = target->image;
 	thread->walk.record.tag = thread->function >= FN_MMAP ? thread->function : FN_MALLOC;
 	collect_stack(&thread->walk, map_lookup(code, &tgid));
+	spend(stack_price());
 	if (mine) {
 		ADD(mine->n_sampled, 1);
 		ADD(mine->stops[thread->walk.record.stop & (STACK_STOPS - 1)], 1);
@@ -279,15 +328,8 @@ static __always_inline bool take_stack(struct pt_regs *ctx, struct thread_state 
 
 static __always_inline struct thread_state *own_state(u32 tid)
 {
-	struct thread_state *thread = map_lookup(threads, &tid), *blank;
+	struct thread_state *thread = FIND_OR_MAKE(threads, &tid, blank_thread);
 
-	if (thread)
-		return thread;
-	blank = ONLY(blank_thread);
-	if (!blank)
-		return NULL;
-	map_update(threads, &tid, blank, BPF_NOEXIST);
-	thread = map_lookup(threads, &tid);
 	if (!thread)
 		count_loss(LOSS_THREADS_FULL);
 	return thread;
@@ -383,8 +425,10 @@ static __always_inline u64 size_of_call(struct pt_regs *ctx, u64 cookie, u32 fun
 	}
 }
 
-/* The entry of an allocating function. Returns whether its return is of interest. */
-static __always_inline bool enter_allocation(struct pt_regs *ctx, u64 cookie, u32 function, u64 pushed_bytes)
+/* The entry of an allocating function. Returns whether its return is of interest. is_allowed: the limit is not reached;
+ * else only what becomes of a block that is followed already is. */
+static __always_inline bool enter_allocation(struct pt_regs *ctx, u64 cookie, u32 function, u64 pushed_bytes,
+					     bool is_allowed)
 {
 	struct alloc_tuning *tuning = ONLY(tunings);
 	u64 size = size_of_call(ctx, cookie, function), old = 0;
@@ -409,6 +453,11 @@ static __always_inline bool enter_allocation(struct pt_regs *ctx, u64 cookie, u3
 		/* Out of the map until we know how it went: as soon as it is freed another thread may get its address.
 		 */
 		has_old = target && take_block(&key, &old_block);
+	}
+	if (chosen && !has_old && !(is_allowed && tuning->is_taking)) {
+		if (tuning->is_taking)
+			count_loss(LOSS_OVER_LIMIT);
+		chosen = false;
 	}
 	if (!chosen && !has_old) {
 		if (reallocates && !old)
@@ -470,26 +519,18 @@ static __always_inline bool enter(struct pt_regs *ctx)
 	u64 cookie = bpf_get_attach_cookie(ctx);
 	u32 function = cookie & 0xff;
 	struct alloc_counters *mine = ONLY(counters);
+	bool is_allowed;
 
 	if (function >= FN_COUNT || !mine)
 		return false;
 	ADD(mine->hits[function], 1);
+	is_allowed = spend(hit_price(function));
 	if (function >= FN_MMAP)
 		return enter_mapping(ctx, function, cookie >> 8 & 0xff);
-	return enter_allocation(ctx, cookie, function, cookie >> 8 & 0xff);
+	return enter_allocation(ctx, cookie, function, cookie >> 8 & 0xff, is_allowed);
 }
 
 /* ---- return ---- */
-
-static __always_inline u64 epoch_now(const struct alloc_tuning *tuning)
-{
-	u64 age_ns = bpf_ktime_get_ns() - tuning->epoch_zero_ns, epoch;
-
-	if ((s64)age_ns < 0 || !tuning->epoch_ns)
-		return 0;
-	epoch = age_ns / tuning->epoch_ns;
-	return epoch < tuning->n_epochs ? epoch : tuning->n_epochs - 1;
-}
 
 /* Adds the block that a followed call gave. False: it is not to be kept, or there was no room. */
 static __always_inline bool add_block(struct pt_regs *ctx, struct thread_state *thread, struct block_key *key,
@@ -507,7 +548,8 @@ static __always_inline bool add_block(struct pt_regs *ctx, struct thread_state *
 		return false;
 	thread->block.stack_id = thread->walk.id;
 	/* Grown by realloc, a block is as old as it was: only so can one that grows for ever be seen to. */
-	thread->block.epoch = thread->has_old ? thread->old.epoch : epoch_now(tuning);
+	thread->block.epoch = thread->has_old ? thread->old.epoch
+					      : epoch_now(tuning->epoch_zero_ns, tuning->epoch_ns, tuning->n_epochs);
 	if (!put_block(key, &thread->block))
 		return false;
 	enter_totals(sums, &thread->block, thread->has_old ? &thread->old : NULL, thread->size);
@@ -585,6 +627,7 @@ static __always_inline void leave(struct pt_regs *ctx)
 	function = thread->function;
 	if (function < FN_COUNT)
 		ADD(mine->returns[function], 1);
+	spend(return_price(function));
 	target = map_lookup(targets, &tgid);
 	if (target && target->generation == thread->generation) {
 		if (function >= FN_MMAP)
@@ -645,6 +688,7 @@ PROGRAM_KPROBE("kprobe/free_entry", free_entry)
 
 	if (mine)
 		ADD(mine->hits[FN_FREE], 1);
+	spend(hit_price(FN_FREE));
 	if (!target || !key.address)
 		return 0;
 	key.generation = target->generation;

@@ -3,9 +3,9 @@
 #ifndef GPROF_LITE_ALLOC_H
 #define GPROF_LITE_ALLOC_H
 
+#include "account.h"
 #include "stack.h"
 
-#define EPOCHS 16
 #define COUNT_ONE 256 /* counts of blocks are in 1/256: a sampled block stands for 2.7 others */
 
 /* In the low byte of a probe's cookie; the next byte holds how many bytes the function had pushed at the probe. */
@@ -36,6 +36,25 @@ struct alloc_tuning {
 	u64 epoch_ns;
 	u64 epoch_zero_ns; /* when epoch 0 began, CLOCK_MONOTONIC */
 	u64 n_epochs;
+	u64 is_taking; /* 0: no new blocks are followed, only what becomes of those that are */
+};
+
+/* The one value of `prices`: what a hit takes from the target, in ns, as user space measured it. */
+struct alloc_prices {
+	u64 hit_ns[FN_COUNT];
+	u64 return_ns[FN_COUNT];
+	u64 sample_ns; /* of a stack and its maps, on top */
+};
+
+/* The one value of `brakes`, written by user space only: up to where `spending` may go. 0: for ever. */
+struct alloc_brake {
+	u64 limit_ns;
+};
+
+/* The one value of `spending`, written by the programs only. */
+struct alloc_spending {
+	u64 spent_ns;
+	u64 told_ns; /* the limit whose end user space was told of */
 };
 
 /* The one value of `levels`: how full the map of blocks is, and which share of addresses is followed. */
@@ -96,6 +115,7 @@ enum alloc_loss {
 	LOSS_ADDRESS_REUSED,
 	LOSS_PENDING_LOST,
 	LOSS_BAD_READ,
+	LOSS_OVER_LIMIT, /* allocations that were chosen when the limit was reached */
 	LOSS_COUNT,
 };
 

@@ -5,13 +5,15 @@
  * kernel's own types (CO-RE). FOR_BCC: bcc compiles it on the host, against the kernel's real headers.
  *
  * A program uses nothing but these names, and so is the same source for both:
- *   maps       MAP_HASH MAP_LRU_HASH MAP_ARRAY MAP_PERCPU_ARRAY MAP_PERCPU_HASH MAP_RING, at file scope; ahead of time
- *              only: MAP_SHARED_ARRAY(name, type, n), which user space can map into its memory
- *   on maps    map_lookup map_update map_delete ring_reserve ring_submit ring_discard
+ *   maps       MAP_HASH MAP_ARRAY MAP_PERCPU_ARRAY MAP_PERCPU_HASH MAP_RING, at file scope; ahead of time only:
+ *              MAP_SHARED_ARRAY(name, type, n), which user space can map into its memory
+ *   on maps    map_lookup map_update map_delete ring_reserve ring_submit ring_submit_now ring_discard
  *   settings   TUNABLE(type, name, default): user space can give another value before the program is loaded
  *   programs   RAW_TRACEPOINT TRACEPOINT PROGRAM_KPROBE PROGRAM_PERF_EVENT PROGRAM_ITERATOR
  *   kernel     KERNEL_READ(pointer, member, member...): follows pointers through the kernel's types
  *              MEMBER_AT(type, member): where a member is, as default of a TUNABLE; 0 where user space has to say it
+ *
+ * There is no LRU map: what such a map gives up first is what was not touched for the longest time, which is the leaks.
  *
  * User space (gprof_lite/probes/bcc_object.py) finds MAP_, TUNABLE and program lines by their first word, so each of
  * them begins a line, and the name of a map is its first argument.
@@ -33,8 +35,6 @@
 #define MAP_FD(name) bpf_pseudo_fd(1, MAP_NUMBER_##name)
 #define MAP_HASH(name, key_type, value_type, n) \
 	BPF_F_TABLE("hash", key_type, value_type, name, MAP_ENTRIES_##name(n), BPF_F_NO_PREALLOC);
-#define MAP_LRU_HASH(name, key_type, value_type, n) \
-	BPF_F_TABLE("lru_hash", key_type, value_type, name, MAP_ENTRIES_##name(n), 0);
 #define MAP_PERCPU_HASH(name, key_type, value_type, n) \
 	BPF_F_TABLE("percpu_hash", key_type, value_type, name, MAP_ENTRIES_##name(n), BPF_F_NO_PREALLOC);
 #define MAP_ARRAY(name, key_type, value_type, n) \
@@ -48,6 +48,7 @@
 #define map_delete(map, key) bpf_map_delete_elem_(MAP_FD(map), (void *)(key))
 #define ring_reserve(map, n_bytes) bpf_ringbuf_reserve((void *)MAP_FD(map), n_bytes, 0)
 #define ring_submit(record) bpf_ringbuf_submit(record, 0)
+#define ring_submit_now(record) bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP)
 #define ring_discard(record) bpf_ringbuf_discard(record, 0)
 
 /* The value is in TUNABLE_name, as user space defines it: bcc has no writable constants. */
@@ -120,7 +121,6 @@ typedef __s8 s8;
 	} name SEC(".maps");
 #define MAP_HASH(name, key_type, value_type, n) \
 	MAP_OF_(BPF_MAP_TYPE_HASH, name, key_type, value_type, n, BPF_F_NO_PREALLOC)
-#define MAP_LRU_HASH(name, key_type, value_type, n) MAP_OF_(BPF_MAP_TYPE_LRU_HASH, name, key_type, value_type, n, 0)
 #define MAP_PERCPU_HASH(name, key_type, value_type, n) \
 	MAP_OF_(BPF_MAP_TYPE_PERCPU_HASH, name, key_type, value_type, n, BPF_F_NO_PREALLOC)
 #define MAP_ARRAY(name, key_type, value_type, n) MAP_OF_(BPF_MAP_TYPE_ARRAY, name, key_type, value_type, n, 0)
@@ -138,6 +138,7 @@ typedef __s8 s8;
 #define map_delete(map, key) bpf_map_delete_elem(&(map), key)
 #define ring_reserve(map, n_bytes) bpf_ringbuf_reserve(&(map), n_bytes, 0)
 #define ring_submit(record) bpf_ringbuf_submit(record, 0)
+#define ring_submit_now(record) bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP)
 #define ring_discard(record) bpf_ringbuf_discard(record, 0)
 
 #define TUNABLE(type, name, value) const volatile type name = value;

@@ -16,33 +16,21 @@ MAP_HASH(code, u32, struct code_table, 64)
 MAP_HASH(faults, u64, struct fault_totals, 4096)
 MAP_HASH(stacks, u64, struct stack_record, 4096)
 MAP_ARRAY(settings, u32, struct fault_settings, 1)
+/* For FIND_OR_MAKE. */
 MAP_ARRAY(blank_totals, u32, struct fault_totals, 1)
 MAP_PERCPU_ARRAY(counters, u32, struct fault_counters, 1)
 /* The kernel does not let this program run within itself on one CPU, so one for each is enough. */
 MAP_PERCPU_ARRAY(walks, u32, struct stack_walk, 1)
 
-static __always_inline u64 epoch_now(const struct fault_settings *settings)
-{
-	u64 age_ns = bpf_ktime_get_ns() - settings->epoch_zero_ns, epoch;
-
-	if ((s64)age_ns < 0 || !settings->epoch_ns)
-		return 0;
-	epoch = age_ns / settings->epoch_ns;
-	return epoch < settings->n_epochs ? epoch : settings->n_epochs - 1;
-}
-
 static __always_inline struct fault_totals *totals_of(struct stack_walk *walk)
 {
-	struct fault_totals *totals = map_lookup(faults, &walk->id), *blank;
-	u32 zero = 0;
+	struct fault_totals *totals = map_lookup(faults, &walk->id);
 
 	if (totals)
 		return totals;
-	blank = map_lookup(blank_totals, &zero);
-	if (!blank || map_update(stacks, &walk->id, &walk->record, BPF_ANY))
+	if (map_update(stacks, &walk->id, &walk->record, BPF_ANY))
 		return NULL;
-	map_update(faults, &walk->id, blank, BPF_NOEXIST);
-	totals = map_lookup(faults, &walk->id);
+	totals = FIND_OR_MAKE(faults, &walk->id, blank_totals);
 	if (totals) {
 		totals->tgid = walk->record.tgid;
 		totals->image = walk->record.image;
@@ -53,19 +41,20 @@ static __always_inline struct fault_totals *totals_of(struct stack_walk *walk)
 /* Source: TP_PROTO of arch/x86/include/asm/trace/exceptions.h: address, regs, error_code. */
 RAW_TRACEPOINT(page_fault_user, touch_page)
 {
-	u32 tgid = bpf_get_current_pid_tgid() >> 32, zero = 0;
+	u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	u32 *image = map_lookup(targets, &tgid);
 	struct fault_settings *rules;
 	struct fault_counters *mine;
 	struct fault_totals *totals;
 	struct stack_walk *walk;
 	struct pt_regs registers;
+	u64 epoch;
 
 	if (!image || !(RAW_ARGUMENT(ctx, 2) & WRITE_FAULT))
 		return 0;
-	rules = map_lookup(settings, &zero);
-	mine = map_lookup(counters, &zero);
-	walk = map_lookup(walks, &zero);
+	rules = ONLY(settings);
+	mine = ONLY(counters);
+	walk = ONLY(walks);
 	if (!rules || !mine || !walk)
 		return 0;
 	mine->n_hits++;
@@ -89,7 +78,8 @@ RAW_TRACEPOINT(page_fault_user, touch_page)
 		mine->stacks_full++;
 		return 0;
 	}
-	__sync_fetch_and_add(&totals->n_faults, 1);
-	__sync_fetch_and_add(&totals->epochs[epoch_now(rules) & (EPOCHS - 1)], 1);
+	epoch = epoch_now(rules->epoch_zero_ns, rules->epoch_ns, rules->n_epochs);
+	ADD(totals->n_faults, 1);
+	ADD(totals->epochs[epoch & (EPOCHS - 1)], 1);
 	return 0;
 }

@@ -3,10 +3,10 @@
 #ifndef GPROF_LITE_FAULTS_H
 #define GPROF_LITE_FAULTS_H
 
+#include "account.h"
 #include "stack.h"
 
 #define FAULT_TAG 100 /* beyond enum alloc_function: the same addresses are another stack */
-#define EPOCHS 16
 
 struct fault_settings {
 	u64 rate; /* one in this many is taken */

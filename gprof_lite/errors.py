@@ -9,8 +9,8 @@
      │   └─ UnexpectedExit    it ended before it was asked to
      ├─ TargetGone            the process we observe ended, or its pid is somebody else's now
      ├─ ProbeError            one of our BPF programs cannot be used
- │   └─ LoadRejected      the kernel refused it; carries the verifier's log
- ├─ FormatError           a whole input is not what it claims to be (one bad line is counted, not raised)
+     │   └─ LoadRejected      the kernel refused it; carries the verifier's log
+     ├─ FormatError           a whole input is not what it claims to be (one bad line is counted, not raised)
      ├─ SpoolError            the spool directory cannot be used
      ├─ server.refusal.Refusal  the embedded server says no to a request: status, code and a sentence
      └─ DeliveryError

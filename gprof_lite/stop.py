@@ -50,14 +50,22 @@ class StopToken:
         if self._is_set:
             raise StopRequested
 
-    def wait(self, deadline: Deadline) -> bool:
-        """Sleep until the deadline or the stop, whichever is first. Return whether the stop was asked for."""
+    def wait(self, deadline: Deadline, wake_fd: int | None = None) -> bool:
+        """Sleep until the deadline or the stop, whichever is first. Return whether the stop was asked for.
+
+        Args:
+            wake_fd: wait no longer when this can be read from, either.
+        """
         poller = select.poll()
         poller.register(self._event_fd, select.POLLIN)
+        if wake_fd is not None:
+            poller.register(wake_fd, select.POLLIN)
         while not self._is_set and not deadline.passed:
             # poll() rounds down to whole milliseconds; + 1 keeps the last one from spinning.
             timeout_ms = None if deadline.is_never else int(deadline.remaining_s() * 1000) + 1
-            poller.poll(timeout_ms)
+            ready = poller.poll(timeout_ms)
+            if any(fd == wake_fd for fd, _ in ready):
+                break
         return self._is_set
 
     def close(self) -> None:

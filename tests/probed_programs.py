@@ -140,6 +140,10 @@ class ProbedProgram:
         self._process.kill()
         self._was_killed = True
 
+    def wait(self) -> None:
+        """Until it has ended and its pid is free."""
+        self._process.wait()
+
     def __enter__(self) -> Self:
         return self
 

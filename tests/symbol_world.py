@@ -25,6 +25,7 @@ class SymbolWorld:
         (directory / "stat").write_text(f"{pid} (x) S {fields} {start_time_ticks} 0 0 0")
         (directory / "status").write_text(f"Name:\tx\nUid:\t{os.getuid()}\t0\t0\t0\nNSpid:\t{pid}\t7\n")
         (directory / "maps").write_text("")
+        (self.proc / "uptime").write_text("5000.00 9000.00\n")
         return directory
 
     def map_file(self, pid: int, path: Path, start: int, *, offset: int = TEXT_OFFSET, n_bytes: int = 0x1000) -> int:

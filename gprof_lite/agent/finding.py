@@ -47,7 +47,7 @@ def make_finding(
         minimum_detectable_bytes_per_s=judgement.minimum_detectable_bytes_per_s,
         forecast=judgement.forecast,
         stacks=_stacks(watch, judgement, symbolizer),
-        evidence=judgement.evidence,
+        evidence=(*judgement.evidence, *watch.remarks),
         losses=losses.counts,
         overhead_percent=overhead_percent,
     )

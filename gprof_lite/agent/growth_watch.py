@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
-from gprof_lite.agent.growth_row import GrowthRow
 from gprof_lite.clock import Clock
 from gprof_lite.errors import TargetGone
 from gprof_lite.host.cgroup_memory import CgroupMemoryReader
@@ -24,6 +23,7 @@ from gprof_lite.leaks.screen import CgroupScreen, Screen, ScreenRow
 from gprof_lite.leaks.series import Series
 from gprof_lite.leaks.thresholds import Thresholds
 from gprof_lite.model.finding import Interval
+from gprof_lite.model.growth_row import GrowthRow
 from gprof_lite.model.memory import MemoryLimit, ProcessMemory
 
 # Limits and containers are looked up for rows somebody may look at, not for thousands of quiet ones.
@@ -83,10 +83,6 @@ class GrowthWatch:
     def memory_of(self, identity: ProcessIdentity) -> ProcessMemory | None:
         """Its last reading."""
         return self._latest.get(identity)
-
-    def memory_of_pid(self, pid: int) -> ProcessMemory | None:
-        """The last reading of whoever had this pid then."""
-        return next((memory for identity, memory in self._latest.items() if identity.pid == pid), None)
 
     def largest(self, n: int) -> list[ProcessMemory]:
         """Who has most private memory at the last reading, largest first."""
@@ -165,6 +161,7 @@ def _row(
         forecast=None,
         verdict=row.verdict,
         words=_words(row),
+        start_time_ticks=row.key.start_time_ticks if isinstance(row.key, ProcessIdentity) else None,
     )
 
 

@@ -27,6 +27,7 @@ from gprof_lite.leaks.options import DEBUG, LeakOptions
 from gprof_lite.leaks.thresholds import Thresholds, tuning_of
 from gprof_lite.model.coverage import Coverage, SourceCoverage, SourceState
 from gprof_lite.model.losses import Losses
+from gprof_lite.model.memory import ProcessMemory
 from gprof_lite.probes.allocation_events import AllocationEvent
 from gprof_lite.probes.allocations import MAX_TARGETS
 from gprof_lite.probes.calibration import Calibration
@@ -100,6 +101,15 @@ class Hunt:
         thresholds = replace(self.thresholds, min_age_s=min(self.thresholds.min_age_s, duration_s / 2))
         result = Investigation(plan, thresholds, self._parts, on_tick, on_event).run(stop)
         return _with_left_out(result, len(identities) - len(chosen))
+
+    def read_memory(self, pid: int) -> ProcessMemory:
+        """One process now.
+
+        Raises:
+            TargetGone: nobody has this pid.
+            PermissionError: it is not for us to see.
+        """
+        return read_one(pid)
 
     def targets_of(self, options: LeakOptions) -> tuple[ProcessIdentity, ...]:
         """The processes that the settings name.

@@ -35,8 +35,6 @@ from gprof_lite.symbols.symbolizer import Symbolizer
 logger = logging.getLogger(__name__)
 
 READ_EVERY_S: Final = 1.0
-# Children beyond these are followed by the probes, but not watched one by one.
-MAX_WATCHED: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +102,7 @@ class Investigation:
         started_s, started_ns = self._clock.monotonic_s(), self._clock.utc_ns()
         with Probing(self._plan, self._clock, self._parts.tables) as probing:
             self._observe(probing, stop, started_s)
-            probing.snapshot()
+            probing.finish()
             self._forward_events(probing)
             elapsed_s = max(self._clock.monotonic_s() - started_s, 1e-3)
             window = Window(started_ns, started_ns + round(elapsed_s * 1e9))
@@ -138,14 +136,15 @@ class Investigation:
                 self._read(probing, now_s)
                 self._on_tick(now_s - started_s)
             pause_s = max(0.0, min(next_poll_s, next_reading_s) - self._clock.monotonic_s())
-            if stop.wait(end.sooner(pause_s)):
+            if probing.wait(stop, end.sooner(pause_s)):
                 return
 
     def _read(self, probing: Probing, now_s: float) -> None:
         self._forward_events(probing)
         for target in probing.targets:
             is_new = target.pid not in self._watches and target.pid not in self._gone
-            if is_new and not target.has_ended and len(self._watches) < MAX_WATCHED:
+            # As many as the probes follow, at most; the children beyond are counted there.
+            if is_new and not target.has_ended:
                 self._watch(target.identity)
         for watch in self._watches.values():
             watch.read(now_s)

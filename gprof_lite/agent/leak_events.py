@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from gprof_lite.host.identity import ProcessIdentity
@@ -18,9 +19,15 @@ PAGE_BYTES: Final = 4096
 N_LAST_READINGS: Final = 10
 
 
-def growth_event(
-    memory: ProcessMemory, grown_bytes: int, severity: str, now_ns: int, container: str | None
-) -> MemoryEvent:
+@dataclass(frozen=True, slots=True)
+class EventPlace:
+    """Where a process runs: title of its container, id of its memory cgroup; None where that is not known."""
+
+    container: str | None = None
+    cgroup_id: int | None = None
+
+
+def growth_event(memory: ProcessMemory, grown_bytes: int, severity: str, now_ns: int, place: EventPlace) -> MemoryEvent:
     """A process grew by the threshold between two readings."""
     return MemoryEvent(
         type=EventType.MEMORY_PRESSURE,
@@ -28,14 +35,15 @@ def growth_event(
         timestamp_ns=now_ns,
         operation="rss_growth",
         process=EventProcess(memory.pid, memory.start_time_ticks, memory.comm),
-        container=container,
+        cgroup_id=place.cgroup_id,
+        container=place.container,
         rss_pages=memory.rss_bytes // PAGE_BYTES,
         rss_growth_pages=grown_bytes // PAGE_BYTES,
         tags=(severity,),
     )
 
 
-def finding_event(finding: Finding, now_ns: int) -> MemoryEvent:
+def finding_event(finding: Finding, now_ns: int, place: EventPlace) -> MemoryEvent:
     """A target was judged."""
     top = finding.stacks[0] if finding.stacks else None
     labels = {
@@ -52,7 +60,8 @@ def finding_event(finding: Finding, now_ns: int) -> MemoryEvent:
         timestamp_ns=now_ns,
         operation="judged",
         process=EventProcess(finding.pid, finding.start_time_ticks, finding.comm),
-        container=finding.container,
+        cgroup_id=place.cgroup_id,
+        container=place.container,
         size_bytes=finding.unfreed_bytes,
         rss_pages=finding.rss_bytes // PAGE_BYTES,
         tags=(finding.verdict.value,),
@@ -60,7 +69,7 @@ def finding_event(finding: Finding, now_ns: int) -> MemoryEvent:
     )
 
 
-def allocation_event(event: AllocationEvent, process: EventProcess, now_ns: int, container: str | None) -> MemoryEvent:
+def allocation_event(event: AllocationEvent, process: EventProcess, now_ns: int, place: EventPlace) -> MemoryEvent:
     """Something happened to a target."""
     if isinstance(event, LargeMapping):
         return MemoryEvent(
@@ -69,9 +78,11 @@ def allocation_event(event: AllocationEvent, process: EventProcess, now_ns: int,
             timestamp_ns=now_ns,
             operation=event.kind.value,
             process=process,
-            container=container,
+            cgroup_id=place.cgroup_id,
+            container=place.container,
             address=event.address,
             size_bytes=event.size_bytes,
+            caller_ip=event.caller_ip,
             stack_id=event.stack_id,
         )
     operation, labels = _process_operation(event)
@@ -81,7 +92,8 @@ def allocation_event(event: AllocationEvent, process: EventProcess, now_ns: int,
         timestamp_ns=now_ns,
         operation=operation,
         process=process,
-        container=container,
+        cgroup_id=place.cgroup_id,
+        container=place.container,
         labels=labels,
     )
 

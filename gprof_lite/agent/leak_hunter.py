@@ -10,24 +10,27 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
 from gprof_lite.agent.hunt import Hunt
 from gprof_lite.agent.investigation import InvestigationResult
-from gprof_lite.agent.leak_events import allocation_event, finding_event, growth_event, oom_event
+from gprof_lite.agent.leak_events import EventPlace, allocation_event, finding_event, growth_event, oom_event
 from gprof_lite.clock import Clock, Deadline
 from gprof_lite.errors import ConfigError, GprofLiteError, PrerequisiteError, ProbeError, TargetGone
 from gprof_lite.host.identity import ProcessIdentity
+from gprof_lite.leaks.check_pace import CheckPace
 from gprof_lite.leaks.options import GROWTH_DETECTION, LeakOptions
 from gprof_lite.model.allocation import AllocationKind
 from gprof_lite.model.coverage import SourceCoverage, SourceState
 from gprof_lite.model.finding import Finding, Verdict
 from gprof_lite.model.profile import Profile
-from gprof_lite.probes.allocation_events import AllocationEvent
+from gprof_lite.probes.allocation_events import AllocationEvent, ProgramReplaced
 from gprof_lite.probes.oom import OomKill, OomProbe, open_oom_probe
 from gprof_lite.stop import StopToken
 from gprof_lite.telemetry.events import EventProcess
@@ -59,6 +62,8 @@ class LeakHunter:
 
     Args:
         open_oom: opens the watch of OOM kills.
+        thread_cpu_s: CPU time of the calling thread, seconds.
+        stop: ends the thread; ours from now on.
     """
 
     def __init__(
@@ -68,20 +73,27 @@ class LeakHunter:
         telemetry: Telemetry,
         clock: Clock,
         open_oom: Callable[[], OomProbe] = open_oom_probe,
+        thread_cpu_s: Callable[[], float] = time.thread_time,
+        stop: StopToken | None = None,
     ) -> None:
         self._hunt = hunt
         self._options = options
         self._telemetry = telemetry
         self._clock = clock
         self._open_oom = open_oom
+        self._thread_cpu_s = thread_cpu_s
+        self._pace = CheckPace(options.rss_check_interval_s, options.growth_budget_percent, hunt.n_cpus)
         self._oom: OomProbe | None = None
-        self._stop = StopToken()
+        self._stop = stop or StopToken()
         self._thread = threading.Thread(target=self._run, name="leak-hunter", daemon=True)
         self._lock = threading.Lock()  # guards what harvest() takes
         self._profiles: deque[Profile] = deque(maxlen=10_000)
         self._findings: deque[Finding] = deque(maxlen=MAX_FINDINGS)
         self._failures: deque[str] = deque(maxlen=3)
         self._why_no_oom = ""
+        self._why_seldom = ""
+        self._spent_s = 0.0
+        self._followed: dict[int, EventProcess] = {}
         self._latest: dict[ProcessIdentity, Finding] = {}
         self._looked_at_s: dict[ProcessIdentity, float] = {}
         self._next_check_s = clock.monotonic_s()
@@ -114,7 +126,7 @@ class LeakHunter:
             self._findings.clear()
             self._failures.clear()
             self._n_checks = 0
-        words = [self._what, *failures, self._why_no_oom]
+        words = [self._what, *failures, self._why_no_oom, self._why_seldom]
         state = SourceState.DEGRADED if failures or self._why_no_oom else SourceState.OK
         detail = "; ".join(word for word in words if word)
         return HunterHarvest(profiles, findings, SourceCoverage(SOURCE, state, detail=detail, n_samples=n_checks))
@@ -158,26 +170,40 @@ class LeakHunter:
         now_s = self._clock.monotonic_s()
         if now_s < self._next_check_s:
             return
-        self._check(now_s)
-        self._follow_worst_suspect(now_s)
+        with self._paid_for(now_s):
+            self._check()
+            suspect = self._worst_suspect(now_s)
+        if suspect is not None:
+            self._follow((suspect,))
 
     # --- growth -----------------------------------------------------------------------------------------------------
 
-    def _check(self, now_s: float) -> None:
+    @contextmanager
+    def _paid_for(self, now_s: float) -> Iterator[None]:
+        """Around a check: its cost is told, and says when the next one is due; one that fails costs, too."""
+        began_s = self._thread_cpu_s()
+        try:
+            yield
+        finally:
+            spent_s = self._thread_cpu_s() - began_s
+            # One slow check, the first of all mostly, says nothing of the next.
+            usual_s, self._spent_s = min(spent_s, self._spent_s), spent_s
+            pause_s = self._pace.pause_s(usual_s)
+            self._next_check_s = now_s + pause_s
+            self._why_seldom = self._pace.words(usual_s)
+            self._telemetry.report_round(self._clock.monotonic_s() - now_s)
+            self._telemetry.report_overhead(GROWTH_DETECTION, 100 * spent_s / (pause_s * self._hunt.n_cpus))
+
+    def _check(self) -> None:
         """One reading of all processes."""
-        self._next_check_s = now_s + self._options.rss_check_interval_s
         growth = self._hunt.growth
         growth.read()
         with self._lock:
             self._n_checks += 1
         for identity, grown_bytes in growth.steps():
             self._tell_growth(identity, grown_bytes)
-        took_s = self._clock.monotonic_s() - now_s
-        self._telemetry.report_round(took_s)
         self._telemetry.report_processes(growth.latest)
         self._tell_symbolizer()
-        host_s = self._options.rss_check_interval_s * self._hunt.n_cpus
-        self._telemetry.report_overhead(GROWTH_DETECTION, 100 * took_s / host_s)
 
     def _tell_symbolizer(self) -> None:
         statistics = dataclasses.asdict(self._hunt.parts.symbolizer.statistics())
@@ -193,14 +219,18 @@ class LeakHunter:
         severity = "high" if is_alarm else "low"
         self._telemetry.report_growth(memory, severity)
         now_ns = self._clock.utc_ns()
-        self._telemetry.emit(growth_event(memory, grown_bytes, severity, now_ns, self._container_of(identity)))
+        self._telemetry.emit(growth_event(memory, grown_bytes, severity, now_ns, self._place_of(identity.pid)))
 
-    def _container_of(self, identity: ProcessIdentity) -> str | None:
+    def _place_of(self, pid: int) -> EventPlace:
+        parts = self._hunt.parts
         try:
-            container = self._hunt.parts.containers.container_of(identity.pid)
+            container = parts.containers.container_of(pid)
+            path = parts.trees.memory_path_of(pid)
         except (TargetGone, PermissionError):
-            return None
-        return container.title if container is not None else None
+            return EventPlace()
+        tree = parts.trees.memory
+        cgroup_id = tree.id_of(path) if tree is not None and path is not None else None
+        return EventPlace(container.title if container is not None else None, cgroup_id)
 
     # --- a closer look ------------------------------------------------------------------------------------------------
 
@@ -212,23 +242,25 @@ class LeakHunter:
             return
         self._follow(identities)
 
-    def _follow_worst_suspect(self, now_s: float) -> None:
+    def _worst_suspect(self, now_s: float) -> ProcessIdentity | None:
+        """Whom to follow now, if anybody."""
         if not self._options.auto_target or self._options.mode != GROWTH_DETECTION:
-            return
+            return None
         for suspect in self._hunt.growth.suspects():
             if now_s - self._looked_at_s.get(suspect.key, -LEAVE_ALONE_S) >= LEAVE_ALONE_S:
                 self._looked_at_s = {
                     identity: at_s for identity, at_s in self._looked_at_s.items() if now_s - at_s < LEAVE_ALONE_S
                 }
                 self._looked_at_s[suspect.key] = now_s
-                self._follow((suspect.key,))
-                return
+                return suspect.key
+        return None
 
     def _follow(self, identities: Sequence[ProcessIdentity]) -> None:
         if not identities:
             return
         duration_s = self._options.target_duration_s
         self._what = f"following the allocations of process {', '.join(str(each.pid) for each in identities)}"
+        self._followed = {each.pid: self._named(each) for each in identities}
         logger.info("investigation begins", extra={"pids": [each.pid for each in identities], "duration_s": duration_s})
         try:
             result = self._hunt.investigate(
@@ -244,12 +276,28 @@ class LeakHunter:
         self._read_oom_kills()
         now_s = self._clock.monotonic_s()
         if now_s >= self._next_check_s:
-            self._check(now_s)
+            with self._paid_for(now_s):
+                self._check()
 
     def _tell_event(self, event: AllocationEvent) -> None:
-        memory = self._hunt.growth.memory_of_pid(event.pid)
-        process = EventProcess(event.pid, memory.start_time_ticks if memory else 0, memory.comm if memory else "")
-        self._telemetry.emit(allocation_event(event, process, self._clock.utc_ns(), None))
+        # Whom it was about when it began: meanwhile the pid may be somebody else's.
+        process = self._followed.get(event.pid) or self._process_now(event.pid)
+        if isinstance(event, ProgramReplaced):
+            process = self._followed[event.pid] = self._named(ProcessIdentity(process.pid, process.start_time_ticks))
+        place = self._place_of(event.pid)
+        self._telemetry.emit(allocation_event(event, process, self._clock.utc_ns(), place))
+
+    def _named(self, identity: ProcessIdentity) -> EventProcess:
+        now = self._process_now(identity.pid)
+        is_same = now.start_time_ticks == identity.start_time_ticks
+        return EventProcess(identity.pid, identity.start_time_ticks, now.comm if is_same else "")
+
+    def _process_now(self, pid: int) -> EventProcess:
+        try:
+            memory = self._hunt.read_memory(pid)
+        except (TargetGone, PermissionError):
+            return EventProcess(pid, 0, "")
+        return EventProcess(pid, memory.start_time_ticks, memory.comm)
 
     def _take(self, result: InvestigationResult) -> None:
         for finding in result.findings:
@@ -259,7 +307,8 @@ class LeakHunter:
                 del self._latest[next(iter(self._latest))]
             log = logger.warning if finding.verdict is Verdict.LEAK else logger.info
             log("process judged", extra=_fields(finding))
-            self._telemetry.emit(finding_event(finding, self._clock.utc_ns()))
+            place = dataclasses.replace(self._place_of(finding.pid), container=finding.container)
+            self._telemetry.emit(finding_event(finding, self._clock.utc_ns(), place))
         self._telemetry.report_targets(_targets(result))
         for source in result.coverage.sources:
             self._telemetry.report_losses(source.source, source.losses)
@@ -281,7 +330,7 @@ class LeakHunter:
         identity = ProcessIdentity(kill.pid, kill.start_time_ticks or 0)
         finding = self._latest.get(identity)
         last = self._hunt.growth.last_minutes(identity)
-        container = finding.container if finding is not None else self._container_of(identity)
+        container = finding.container if finding is not None else self._place_of(identity.pid).container
         # The kernel tells how long ago it was by its monotonic clock, which Python's is too.
         age_ns = max(0, round(self._clock.monotonic_s() * 1e9) - kill.time_ns)
         event = oom_event(kill, identity, last, finding, container, self._clock.utc_ns() - age_ns)

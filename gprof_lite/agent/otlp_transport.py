@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from gprof_lite.clock import Clock, Deadline
@@ -12,6 +13,7 @@ from gprof_lite.delivery.sinks.credentials import Credentials
 from gprof_lite.delivery.sinks.http import HttpClient, Post
 from gprof_lite.stop import StopToken
 from gprof_lite.telemetry.options import TelemetryOptions
+from gprof_lite.telemetry.otlp import Receipt, parse_receipt
 
 # Not a setting, as the server's token is none: everybody may read everybody's flags.
 TOKEN_VARIABLE: Final = "GPROF_LITE_OTLP_TOKEN"
@@ -23,9 +25,10 @@ class HttpOtlpTransport:
     def __init__(self, client: HttpClient) -> None:
         self._client = client
 
-    def post(self, path: str, body: bytes, content_type: str, deadline: Deadline, stop: StopToken) -> None:
+    def post(self, path: str, body: bytes, content_type: str, deadline: Deadline, stop: StopToken) -> Receipt:
         """See ``OtlpTransport.post``."""
-        self._client.post(Post(path, body, content_type), deadline, stop)
+        receipt = parse_receipt(path, self._client.post(Post(path, body, content_type), deadline, stop))
+        return replace(receipt, words=self._client.words(receipt.words.encode()) if receipt.words else "")
 
     def close(self) -> None:
         self._client.close()

@@ -1,5 +1,10 @@
 """Probing: the probes of an investigation under their governor. Attaches, pauses and takes snapshots as it decides.
 
+    with Probing(plan, clock) as probing:
+        while not probing.wait(stop, until):
+            next_s = probing.poll()
+        probing.finish()
+
 What cannot be probed is no error here: it becomes words of the coverage, and the investigation goes on by growth alone.
 """
 
@@ -12,7 +17,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
-from gprof_lite.clock import Clock
+from gprof_lite.agent.priority import urgent_thread
+from gprof_lite.clock import Clock, Deadline
 from gprof_lite.errors import GprofLiteError, PrerequisiteError, ProbeError
 from gprof_lite.host.identity import ProcessIdentity
 from gprof_lite.leaks.governor import Governor, GovernorStatistics, GovernorStep, Level
@@ -22,9 +28,10 @@ from gprof_lite.model.coverage import SourceCoverage, SourceState
 from gprof_lite.model.losses import Losses
 from gprof_lite.probes.allocation_events import AllocationEvent
 from gprof_lite.probes.allocation_target import AllocationTarget
-from gprof_lite.probes.allocations import AllocationProbe
+from gprof_lite.probes.allocations import MAX_TARGETS, AllocationProbe
 from gprof_lite.probes.calibration import Calibration
 from gprof_lite.probes.unwind_maps import TableMaker, UnwindMaps
+from gprof_lite.stop import StopToken
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +63,9 @@ class ProbingPlan:
 
 
 class Probing:
-    """A context manager. Entering attaches what can be attached; ``poll`` must be called when it says so."""
+    """A context manager. Entering attaches what can be attached; ``poll`` must be called when it says so, and whenever
+    ``wait`` returns. While there is a budget to be kept, until ``finish``, the thread that entered it is put before
+    others: what it does late is paid for by the target."""
 
     def __init__(self, plan: ProbingPlan, clock: Clock, tables: TableMaker) -> None:
         self._plan = plan
@@ -67,6 +76,7 @@ class Probing:
         self._governor: Governor | None = None
         self._why_not: list[str] = []
         self._parts = ExitStack()
+        self._urgent = ExitStack()
         self._started_s = clock.monotonic_s()
         self._observed_s = 0.0
         self._next_snapshot_s = 0.0
@@ -83,8 +93,10 @@ class Probing:
             self._started_s = self._clock.monotonic_s()
             if self._plan.budget_percent is not None:
                 self._governor = self._make_governor(self._plan.budget_percent)
+                parts.callback(self._urgent.close)
+                self._urgent.enter_context(urgent_thread())
             if self._allocations is not None:
-                self._allocations.attach()
+                self._attach_first(self._allocations)
             self._parts = parts.pop_all()
         return self
 
@@ -118,6 +130,13 @@ class Probing:
         """What happened to the targets since the last call."""
         return self._allocations.events() if self._allocations is not None else ()
 
+    def wait(self, stop: StopToken, until: Deadline) -> bool:
+        """Sleep until then, until the stop, or until the probes have spent what they may. Returns whether to stop."""
+        probe = self._allocations
+        if probe is None or self._governor is None or self._is_detached:
+            return stop.wait(until)
+        return stop.wait(until, probe.alarm_fd)
+
     def poll(self) -> float:
         """Do what is due, and return the monotonic time of the next call."""
         now_s = self._clock.monotonic_s()
@@ -130,6 +149,15 @@ class Probing:
         if now_s >= self._next_snapshot_s:
             self.snapshot()
         return min(next_s, self._next_snapshot_s, max(self._next_rescan_s, now_s + RESCAN_EVERY_S / 10))
+
+    def finish(self) -> None:
+        """The window is over: take the probes away, and read what they saw for the last time. Judging takes seconds,
+        in which nobody counts what they cost."""
+        if self._allocations is not None and not self._is_detached:
+            self._detach_all()
+            if self._governor is not None:
+                self._governor.finish(self._clock.monotonic_s(), self._hits())
+        self._urgent.close()
 
     def snapshot(self) -> None:
         """Read all that is outstanding now into the history."""
@@ -145,11 +173,13 @@ class Probing:
         """How the probes fared over the window that ends now."""
         last = self.history.last_snapshot
         refused = [problem for target in self.targets for problem in target.problems]
-        detail = "; ".join([*self._why_not, *self.downgrades, *refused[:3], *self._without_tables()[:3]])
+        left_out = _left_out(self.losses())
+        without = self._without_tables()[:3]
+        detail = "; ".join([*self._why_not, *self.downgrades, *refused[:3], *left_out, *without])
         if last is None:
             return SourceCoverage(SOURCE, SourceState.FAILED, detail=detail, lost_s=elapsed_s)
         observed_s = min(last.observed_s, elapsed_s)
-        whole = not self._why_not and not self.downgrades and not refused
+        whole = not self._why_not and not self.downgrades and not refused and not left_out
         return SourceCoverage(
             SOURCE,
             SourceState.OK if whole else SourceState.DEGRADED,
@@ -213,6 +243,13 @@ class Probing:
             tuning=self._plan.tuning,
         )
 
+    def _attach_first(self, probe: AllocationProbe) -> None:
+        """A target may spend its budget while it is being attached to: what it may is said before."""
+        if self._governor is not None:
+            probe.price(self.costs)
+            probe.limit(self._governor.allowed_ns)
+        probe.attach()
+
     # --- while it runs ----------------------------------------------------------------------------------------------
 
     def _hits(self) -> ProbeHits:
@@ -223,6 +260,9 @@ class Probing:
         probe = self._allocations
         if probe is None:
             return step.ask_again_s
+        # Not before the probes are gone: what is hit until then counts for what comes after.
+        if not (probe.is_attached and not step.attached):
+            probe.limit(step.allowed_ns)
         if not step.faults:
             probe.stop_faults()
         if step.level is Level.DETACHED:
@@ -254,3 +294,12 @@ class Probing:
     def _rescan(self) -> None:
         if self._allocations is not None:
             self._allocations.rescan()
+
+
+def _left_out(losses: Losses) -> tuple[str, ...]:
+    """Whom of the targets' children nobody looked at, in a sentence or none."""
+    n_children = losses.counts.get("children_not_followed", 0)
+    if not n_children:
+        return ()
+    children = "1 child process was" if n_children == 1 else f"{n_children} child processes were"
+    return (f"{children} not followed: {MAX_TARGETS} processes are, in all",)

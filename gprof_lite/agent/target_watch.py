@@ -11,7 +11,7 @@ from gprof_lite.host.identity import ProcessIdentity
 from gprof_lite.host.jvm import JvmMemory, read_jvm_memory
 from gprof_lite.host.limits import limits_of
 from gprof_lite.host.memory import n_descriptors, n_threads, read_one
-from gprof_lite.host.processes import read_command_line
+from gprof_lite.host.processes import read_command_line, read_program_image
 from gprof_lite.host.runtime import runtime_of
 from gprof_lite.leaks.series import Series
 from gprof_lite.model.memory import MemoryLimit, ProcessMemory
@@ -21,7 +21,7 @@ JAVA = "java"
 
 @dataclass(frozen=True, slots=True)
 class TargetFacts:
-    """Who a target is. Read when the watch begins: a process that ends has nothing left to read."""
+    """Who a target is. Read when the watch begins, and after an exec: a process that ends has nothing left to read."""
 
     identity: ProcessIdentity
     comm: str
@@ -49,6 +49,9 @@ class _Readings:
 class TargetWatch:
     """Reads a target's memory when told to. What it cannot read is left out; the end of the process is noted.
 
+    A process that becomes another program (exec) is watched anew from then on: what the one before it held tells
+    nothing about this one.
+
     Raises:
         TargetGone: on making it, when the process has ended.
         PermissionError: on making it, when its memory is not for us to see.
@@ -56,15 +59,21 @@ class TargetWatch:
 
     def __init__(self, identity: ProcessIdentity, trees: CgroupTrees, containers: ContainerDirectory) -> None:
         self._trees = trees
+        self._containers = containers
+        self._limits: tuple[MemoryLimit, ...] = ()
+        self._remarks: list[str] = []
+        self.has_ended = False
+        self._image = read_program_image(identity.pid)
         self._last = _read(identity)
-        self.facts = _facts(identity, self._last.comm, trees, containers)
+        self._begin(identity)
+
+    def _begin(self, identity: ProcessIdentity) -> None:
+        self.facts = _facts(identity, self._last.comm, self._trees, self._containers)
         self._private = _Readings()
         self._descriptors = _Readings()
         self._threads = _Readings()
         self._after_gc = _Readings()
         self._last_gc: JvmMemory | None = None
-        self._limits: tuple[MemoryLimit, ...] = ()
-        self.has_ended = False
 
     @property
     def identity(self) -> ProcessIdentity:
@@ -79,6 +88,11 @@ class TargetWatch:
     def limits(self) -> tuple[MemoryLimit, ...]:
         """As they were at the last reading that found the process alive, tightest first."""
         return self._limits
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What happened to it that a reader of its finding should know."""
+        return tuple(self._remarks)
 
     @property
     def private(self) -> Series:
@@ -103,7 +117,11 @@ class TargetWatch:
             return
         pid = self.identity.pid
         try:
+            image = read_program_image(pid)
             self._last = _read(self.identity)
+            if image != self._image:
+                self._image = image
+                self._begin_anew()
             self._private.add(now_s, self._last.private_bytes)
             self._threads.add(now_s, n_threads(pid))
             self._limits = limits_of(pid, self._trees)
@@ -114,6 +132,12 @@ class TargetWatch:
             self.has_ended = True
         except (PermissionError, FormatError):
             pass  # the descriptors of another user's process, or a JVM's strange file: its memory is known all the same
+
+    def _begin_anew(self) -> None:
+        before = self.facts.comm
+        self._begin(self.identity)
+        names = f"{self.facts.comm}, {before} before"
+        self._remarks = [f"it became another program ({names}): what it did before that is left out"]
 
     def _read_jvm(self, pid: int, now_s: float) -> None:
         memory = read_jvm_memory(pid)

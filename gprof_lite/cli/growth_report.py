@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from gprof_lite.agent.growth_row import GrowthRow
 from gprof_lite.cli.units import spell_bytes, spell_duration, spell_rate
+from gprof_lite.model.growth_row import GrowthRow
 
 _HEADINGS: Final = ("PID", "NAME", "CONTAINER", "MEMORY", "GROWTH", "BETWEEN", "LIMIT", "OOM IN", "VERDICT")
 # Columns that hold figures line up on the right.

@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from gprof_lite.agent.growth_row import growth_document
 from gprof_lite.agent.hunt import Hunt, open_hunt
 from gprof_lite.agent.investigation import InvestigationResult
 from gprof_lite.agent.observation import ObservationOptions
@@ -24,6 +23,7 @@ from gprof_lite.clock import Deadline, SystemClock
 from gprof_lite.config import OptionValues, duration_s, options_of, setting, some_text, whole_number, yes_or_no
 from gprof_lite.errors import ConfigError, PrerequisiteError, TargetGone
 from gprof_lite.formats.findings import findings_document
+from gprof_lite.formats.growth_table import growth_document
 from gprof_lite.host.facts import read_host_facts
 from gprof_lite.host.identity import ProcessIdentity
 from gprof_lite.leaks.options import DEBUG, LeakOptions
@@ -128,7 +128,7 @@ def _table(hunt: Hunt, own: LeaksOptions, stop: StopToken, progress: ProgressLin
     _read_growth(hunt, total_s, total_s / (2 * MIN_READINGS), stop, progress)
     rows = hunt.growth.rows()
     if own.json:
-        print(json.dumps({"observed_s": round(hunt.growth.observed_s, 1), "rows": [growth_document(r) for r in rows]}))
+        print(json.dumps(growth_document(hunt.growth.observed_s, rows), allow_nan=False))
     else:
         progress.clear()
         print(format_growth(rows, hunt.growth.observed_s, own.rows))

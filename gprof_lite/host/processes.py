@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from gprof_lite.errors import TargetGone
-from gprof_lite.host.identity import PROC, ProcessIdentity, StatLine, read_stat
+from gprof_lite.host.identity import PROC, ProcessIdentity, StatLine, read_process_file, read_stat
 
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
@@ -113,6 +113,21 @@ def read_executable_id(pid: int, proc: Path = PROC) -> tuple[int, int] | None:
             return None
         raise TargetGone(pid) from exc
     return status.st_dev, status.st_ino
+
+
+def read_program_image(pid: int, proc: Path = PROC) -> int:
+    """A number that is another one after each exec, also of the same program: where its stack begins.
+
+    0, and then always, when that is not for us to see (it needs the right to ptrace), and the same again after an exec
+    without address space randomization.
+
+    Raises:
+        TargetGone: the process ended.
+
+    Source: proc_pid_stat(5), field 28, startstack.
+    """
+    text = read_process_file(pid, "stat", proc)
+    return int(text[text.rindex(b")") + 2 :].split()[25])
 
 
 def read_command_line(pid: int, proc: Path = PROC) -> tuple[str, ...]:

@@ -60,8 +60,7 @@ def _about_stacks(leaking: Sequence[StackVerdict], window_s: float) -> Iterator[
     )
     worst = leaking[0]
     survival = worst.history.survival
-    grown = worst.history.grown_bytes > worst.history.last.outstanding_bytes / 2
-    if grown:
+    if worst.history.grows_in_place:
         yield "The worst of them makes a block larger and larger; nothing of it is given back."
     elif survival is not None:
         yield (

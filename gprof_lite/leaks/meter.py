@@ -9,6 +9,9 @@ from gprof_lite.model.allocation import ProbeCosts, ProbeHits
 _NO_HITS: Final = ProbeHits({}, 0)
 # A rate measured over less time than this is doubted: the next look comes as soon again.
 _FULL_TRUST_S: Final = 0.5
+FAULT_PROBES: Final = frozenset({"fault", "fault_stack"})
+# Of what was known of the rate while malloc is probed, so much still counts after one more reading.
+TAKING_MEMORY: Final = 0.95
 
 
 class Meter:
@@ -20,13 +23,15 @@ class Meter:
         self._last = _NO_HITS
         self._measured_s = 0.0
         self._is_detaching = False
-        self._burst_ns: float | None = None
-        self._burst_s = 0.0
+        self._taking_ns = 0.0
+        self._taking_known_s = 0.0
         self.spent_ns = 0.0
         self.attached_s = 0.0
+        self.taking_s = 0.0
         self.rate_ns_per_s = 0.0
         self.sampling_ns_per_s = 0.0
-        self.attached_rate_ns_per_s = 0.0
+        self.taking_rate_ns_per_s = 0.0
+        self.fault_rate_ns_per_s = 0.0
 
     @property
     def trusted_s(self) -> float:
@@ -36,16 +41,6 @@ class Meter:
     @property
     def is_trusted(self) -> bool:
         return self._measured_s >= _FULL_TRUST_S
-
-    @property
-    def is_sure(self) -> bool:
-        """Whether ``attached_rate_ns_per_s`` has been measured for as long."""
-        return self.is_trusted or self._burst_s >= _FULL_TRUST_S
-
-    def begin_burst(self) -> None:
-        """The probes are attached anew. In a burst the rate is that of all of it: some of it sees frees only."""
-        self.forget_rate()
-        self._burst_ns = self._burst_s = 0.0
 
     def forget_rate(self) -> None:
         """The probes do something else from now on: the rate has to be measured anew."""
@@ -58,8 +53,13 @@ class Meter:
         self.forget_rate()
         self._is_detaching = True
 
-    def read(self, now_s: float, hits: ProbeHits, attached: bool) -> None:
-        """Take a reading; ``attached``: whether malloc and free were probed since the last one."""
+    def read(self, now_s: float, hits: ProbeHits, *, attached: bool, taking: bool) -> None:
+        """Take a reading.
+
+        Args:
+            attached: whether free was probed since the last one.
+            taking: whether malloc was probed, too.
+        """
         elapsed_s = now_s - self._last_s
         fresh = _since(self._last, hits)
         fresh_ns = self._costs.spent_ns(fresh)
@@ -67,7 +67,14 @@ class Meter:
         self.spent_ns += fresh_ns
         if attached:
             self.attached_s += max(0.0, elapsed_s)
-        if elapsed_s <= 0 or self._is_detaching:
+        if taking:
+            self.taking_s += max(0.0, elapsed_s)
+        if elapsed_s <= 0:
+            return
+        self.fault_rate_ns_per_s += min(1.0, elapsed_s / _FULL_TRUST_S) * (
+            self._costs.spent_ns(_faults_of(fresh)) / elapsed_s - self.fault_rate_ns_per_s
+        )
+        if self._is_detaching:
             self._is_detaching = False
             return
         self._measured_s += elapsed_s
@@ -76,16 +83,14 @@ class Meter:
         self.rate_ns_per_s += weight * (fresh_ns / elapsed_s - self.rate_ns_per_s)
         sampling_ns = fresh.n_sampled * self._costs.sample_ns
         self.sampling_ns_per_s += weight * (sampling_ns / elapsed_s - self.sampling_ns_per_s)
-        if attached:
-            self._note_attached_rate(fresh_ns, elapsed_s)
+        if taking:
+            self._note_taking_rate(fresh_ns, elapsed_s)
 
-    def _note_attached_rate(self, fresh_ns: float, elapsed_s: float) -> None:
-        if self._burst_ns is None:
-            self.attached_rate_ns_per_s = self.rate_ns_per_s
-            return
-        self._burst_ns += fresh_ns
-        self._burst_s += elapsed_s
-        self.attached_rate_ns_per_s = self._burst_ns / self._burst_s
+    def _note_taking_rate(self, fresh_ns: float, elapsed_s: float) -> None:
+        """Of all readings with malloc probed, the last ones counting most: bursts are too short for one of each."""
+        self._taking_ns = self._taking_ns * TAKING_MEMORY + fresh_ns
+        self._taking_known_s = self._taking_known_s * TAKING_MEMORY + elapsed_s
+        self.taking_rate_ns_per_s = self._taking_ns / self._taking_known_s
 
 
 def _since(before: ProbeHits, after: ProbeHits) -> ProbeHits:
@@ -96,3 +101,8 @@ def _since(before: ProbeHits, after: ProbeHits) -> ProbeHits:
 
 def _grown(before: int, after: int) -> int:
     return after - before if after >= before else after
+
+
+def _faults_of(hits: ProbeHits) -> ProbeHits:
+    """Of those, the page faults."""
+    return ProbeHits({name: n_hits for name, n_hits in hits.hits.items() if name in FAULT_PROBES}, 0)

@@ -109,7 +109,8 @@ class LeakOptions:
     growth_budget_percent: float = setting(
         0.01,
         read=percent(0.0001),
-        help="CPU that watching all processes may take, percent of the whole host",
+        help="CPU that watching all processes may take, percent of the whole host; where it takes more, the checks "
+        "are further apart (at most ten times)",
         metavar="PERCENT",
     )
     forecast_horizon_s: float = setting(

@@ -88,6 +88,13 @@ class StackHistory:
     survival: float | None
     oldest_age_s: float
 
+    @property
+    def grows_in_place(self) -> bool:
+        """Whether realloc made blocks larger by most of what came since the stack was first seen: a block may have been
+        large before that."""
+        first = next((point for point in self.points if point > 0), 0)
+        return self.grown_bytes > (self.last.outstanding_bytes - first) / 2 > 0
+
 
 class _DeathCounter:
     """Deaths and exposure by age class."""
@@ -169,6 +176,12 @@ class AllocationHistory:
     def duty(self) -> float:
         """Share of the time in which frees were seen, 0..1."""
         return _duty(self._previous) if self._previous is not None else 1.0
+
+    @property
+    def is_sampled_in_time(self) -> bool:
+        """Whether new blocks were followed for a part of the time only, although more of it may have been seen."""
+        last = self._previous
+        return last is not None and last.taking_s < WHOLE_DUTY * _age_s(last)
 
     @property
     def span_s(self) -> float:

@@ -40,6 +40,11 @@ LEAST_DUTY: Final = 0.2
 # Followed blocks of a leak that must have been expected before their absence means that there is none.
 ENOUGH_EXPECTED: Final = 10.0
 EARLY: Final = 1 / 3
+# Readings of the memory at the end of which the largest counts: one may fall into a trough.
+N_LAST: Final = 3
+# Of a place that is seen a few times only the rate is known roughly.
+FEWEST_SAMPLES: Final = 2
+NEARLY: Final = 3.0
 CERTAIN: Final = 0.99
 
 
@@ -135,13 +140,14 @@ def _leaking(
 def _plausible(leaking: Sequence[StackVerdict], growth: Growth, observation: TargetObservation) -> list[StackVerdict]:
     """Of stacks seen in bursts, those that can be believed.
 
-    A block may have been freed in a pause. When enough of the time was seen, that would have been found out; else only
-    the memory of the whole process tells: it grows to the end, and a stack that leaves several times as much as it
-    grows by frees it later. Mappings are seen all the time.
+    A block may have been freed in a pause. When enough of the time was seen, that would have been found out (blocks of
+    one burst may all live equally long, so it is the bursts that count); else only the memory of the whole process
+    tells: it grows to the end, and a stack that leaves several times as much as it grows by frees it later. Mappings
+    are seen all the time.
     """
     duty = observation.allocations.duty if observation.allocations is not None else 0.0
-    # What has not been freed is in memory: it cannot be more than there is.
-    fitting_per_s = max(observation.private.values, default=math.inf) / max(observation.window_s, 1e-3)
+    # What has not been freed is in memory: it cannot be more than there is in the end.
+    fitting_per_s = max(observation.private.values[-N_LAST:], default=math.inf) / max(observation.window_s, 1e-3)
     proven = [
         stack
         for stack in leaking
@@ -231,7 +237,7 @@ def _older_blocks_went(observation: TargetObservation, growth: Growth, leaking: 
     """
     history = observation.allocations
     kept_bytes = sum(stack.history.last.outstanding_bytes for stack in leaking)
-    if history is None or history.last_snapshot is None or history.is_interrupted:
+    if history is None or history.last_snapshot is None or history.is_sampled_in_time:
         return False
     if growth.shape.growth > kept_bytes / 4:
         return False
@@ -251,10 +257,26 @@ def _of_growth_alone(observation: TargetObservation, growth: Growth, blocks: Seq
         )
         probability = 0.75 if falls else 0.65 if growth.trend.p_value < CLEAR_GROWTH_CHANCE else 0.55
         return _Opinion(Verdict.LEAK, probability, reason)
+    if observation.allocations is not None and observation.allocations.is_sampled_in_time:
+        explaining = [stack for stack in blocks if _explains(stack, growth)]
+        if explaining:
+            return _Opinion(
+                Verdict.LEAK, 0.65, "its memory grows as fast as one place in the program was seen to leave it unfreed"
+            )
     if any(stack.state is StackState.FEW_STEPS for stack in blocks):
         return _Opinion(Verdict.UNKNOWN, 0.45, StackState.FEW_STEPS.value)
     return _Opinion(
         Verdict.RETENTION, 0.1, "its memory grows, but nothing it allocates stays allocated: the allocator keeps it"
+    )
+
+
+def _explains(stack: StackVerdict, growth: Growth) -> bool:
+    """Whether a place, seen for part of the time only, leaves about as much as the memory grows by, and frees none."""
+    return (
+        stack.state in (StackState.GROWS, StackState.FEW_STEPS)
+        and stack.n_samples >= FEWEST_SAMPLES
+        and stack.is_clean
+        and growth.trend.per_s / NEARLY <= stack.per_s <= growth.trend.per_s * NEARLY
     )
 
 
@@ -266,7 +288,7 @@ def _would_have_been_seen(observation: TargetObservation, trend: Trend) -> bool:
         return False
     if history.is_interrupted and history.duty < LEAST_DUTY:
         return False
-    return trend.per_s * snapshot.observed_s / _bytes_per_sample(snapshot) >= ENOUGH_EXPECTED
+    return trend.per_s * snapshot.taking_s / _bytes_per_sample(snapshot) >= ENOUGH_EXPECTED
 
 
 def _bytes_per_sample(snapshot: AllocationSnapshot) -> float:
@@ -315,18 +337,18 @@ def minimum_detectable_bytes_per_s(observation: TargetObservation, trend: Trend,
 def _detectable_by_probes(observation: TargetObservation, thresholds: Thresholds) -> float:
     history = observation.allocations
     snapshot = history.last_snapshot if history is not None else None
-    if snapshot is None or not observation.can_see_malloc or snapshot.observed_s <= 0:
+    if snapshot is None or not observation.can_see_malloc or snapshot.taking_s <= 0:
         return math.inf
     per_sample = _bytes_per_sample(snapshot)
     n_followed = max(1, snapshot.hits.n_sampled)
     lost_share = min(0.99, snapshot.losses.total / (n_followed + snapshot.losses.total))
     least_bytes = max(MIN_SURVIVORS * per_sample, float(thresholds.min_size_bytes))
     if history is not None and history.is_interrupted:
-        by_growth = MIN_GROWTH_BYTES * snapshot.observed_s / observation.window_s
+        by_growth = MIN_GROWTH_BYTES * snapshot.taking_s / observation.window_s
         # Blocks are as old as half of the window on average, and watched for a share of that.
         by_survivors = 2 * MIN_BLOCK_SPANS / max(history.duty, 1e-6) * per_sample
         least_bytes = max(least_bytes, min(by_growth, by_survivors) if history.duty >= LEAST_DUTY else by_growth)
-    return least_bytes / snapshot.observed_s / (1 - lost_share)
+    return least_bytes / snapshot.taking_s / (1 - lost_share)
 
 
 def _burst_bytes(growth: Growth) -> float:

@@ -108,10 +108,14 @@ class ProbeCosts:
     hit_ns: Mapping[str, float]
     sample_ns: float
 
+    def of_hit(self, name: str) -> float:
+        """Cost of one hit; an unknown probe costs as much as the dearest known one."""
+        known_ns = self.hit_ns.get(name)
+        return known_ns if known_ns is not None else max(self.hit_ns.values(), default=1_000.0)
+
     def spent_ns(self, hits: ProbeHits) -> float:
-        """CPU time these hits took from the target; an unknown probe costs as much as the dearest known one."""
-        dearest_ns = max(self.hit_ns.values(), default=1_000.0)
-        in_hits_ns = sum(n_hits * self.hit_ns.get(name, dearest_ns) for name, n_hits in hits.hits.items())
+        """CPU time these hits took from the target."""
+        in_hits_ns = sum(n_hits * self.of_hit(name) for name, n_hits in hits.hits.items())
         return in_hits_ns + hits.n_sampled * self.sample_ns
 
 
@@ -138,3 +142,8 @@ class AllocationSnapshot:
     losses: Losses = field(default_factory=Losses)
     address_share: float = 1.0
     epoch_observed_s: tuple[float, ...] = ()
+
+    @property
+    def taking_s(self) -> float:
+        """Time in which new blocks were followed: at most ``observed_s``."""
+        return sum(self.epoch_observed_s) if self.epoch_observed_s else self.observed_s

@@ -32,7 +32,7 @@ class TargetEnded:
 
 @dataclass(frozen=True, slots=True)
 class LargeMapping:
-    """A target mapped a lot at once, by itself (not its allocator)."""
+    """A target mapped a lot at once, by itself (not its allocator). ``caller_ip``: where the call returns to."""
 
     pid: int
     kind: AllocationKind
@@ -40,6 +40,7 @@ class LargeMapping:
     size_bytes: int
     stack_id: int
     at_s: float
+    caller_ip: int | None = None
 
 
 AllocationEvent = ChildForked | ProgramReplaced | TargetEnded | LargeMapping

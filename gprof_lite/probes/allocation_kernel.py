@@ -5,20 +5,26 @@ Knows how it is loaded on this kernel (sessions or entry and return), and nothin
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Final
 
-from gprof_lite.errors import ProbeError
-from gprof_lite.model.allocation import ProbeTuning
+from gprof_lite.errors import LoadRejected, ProbeError
+from gprof_lite.model.allocation import ProbeCosts, ProbeTuning
 from gprof_lite.probes.allocation_layout import (
+    BRAKE,
     KEY,
     LEVEL,
+    SPENDING,
     STACK_ID,
     SWEEP,
     TARGET,
     KernelCounters,
     KernelStack,
     KernelTotals,
+    pack_prices,
     pack_tuning,
     unpack_counters,
     unpack_stack,
@@ -27,8 +33,14 @@ from gprof_lite.probes.allocation_layout import (
 from gprof_lite.probes.allocation_target import AllocationPrograms
 from gprof_lite.probes.attach import KernelUprobes, ProbeKind
 from gprof_lite.probes.btf_member import member_offset
+from gprof_lite.probes.loader import LoaderChoice, open_object
 from gprof_lite.probes.object import BpfMap, BpfObject, Link, RingReader
+from gprof_lite.probes.unwind_maps import UnwindMaps
 
+logger = logging.getLogger(__name__)
+
+_LOAD_TRIES: Final = 4
+_FIRST_PAUSE_S: Final = 0.08
 _SESSION: Final = ("alloc_session",)
 _ENTRY_AND_RETURN: Final = ("alloc_entry", "alloc_return")
 _SWEEP: Final = ("sweep_blocks",)
@@ -107,8 +119,18 @@ class AllocationKernel:
             return AllocationPrograms(free=fd("free_entry"), session=fd("alloc_session"))
         return AllocationPrograms(free=fd("free_entry"), entry=fd("alloc_entry"), leave=fd("alloc_return"))
 
-    def tune(self, tuning: ProbeTuning, epoch_zero_ns: int) -> None:
-        self._map("tunings").update(KEY, pack_tuning(tuning, epoch_zero_ns))
+    def tune(self, tuning: ProbeTuning, epoch_zero_ns: int, *, is_taking: bool) -> None:
+        """``is_taking``: whether new blocks are followed, or only what becomes of those that are."""
+        self._map("tunings").update(KEY, pack_tuning(tuning, epoch_zero_ns, is_taking=is_taking))
+
+    def price(self, costs: ProbeCosts) -> None:
+        """What the hits are that ``limit`` counts."""
+        self._map("prices").update(KEY, pack_prices(costs))
+
+    def limit(self, allowed_ns: float) -> None:
+        """From now on the probes on functions may take so much time; see ``bpf/alloc.bpf.c`` for what they do then."""
+        spent_ns, _ = SPENDING.unpack(self._map("spending").lookup_number(0))
+        self._map("brakes").update(KEY, BRAKE.pack(spent_ns + max(1, int(allowed_ns))))
 
     def put_target(self, pid: int, start_time_ticks: int, generation: int, image: int) -> None:
         self._map("targets").update(_pid(pid), TARGET.pack(start_time_ticks, generation, image))
@@ -122,6 +144,10 @@ class AllocationKernel:
 
     def events(self, callback: Callable[[bytes], None]) -> RingReader:
         return self._bpf.ring("events", callback)
+
+    def alarms(self) -> RingReader:
+        """Readable when the limit is reached."""
+        return self._bpf.ring("alarms", lambda told: None)
 
     def counters(self) -> KernelCounters:
         counters = self._map("counters")
@@ -158,6 +184,44 @@ class AllocationKernel:
     def _sweep(self, shift: int) -> None:
         self._map("sweeps").update(KEY, SWEEP.pack(shift, 0, 0))
         self._bpf.run("sweep_blocks")
+
+
+def load_allocation_kernel(
+    uprobes: KernelUprobes,
+    tuning: ProbeTuning,
+    loader: LoaderChoice,
+    *,
+    max_stacks: int,
+    unwinding: UnwindMaps | None = None,
+) -> AllocationKernel:
+    """Open and load it; the caller closes it.
+
+    The kernel gives up verifying a program (EAGAIN) when it has other work for this thread: seen here several times in
+    a row on a host with 20 runnable threads, after libbpf's own five tries. So a refusal counts only when it is
+    repeated, over half a second.
+
+    Raises:
+        LoadRejected, ProbeError, PrerequisiteError: nothing is left then.
+    """
+    for number in range(_LOAD_TRIES - 1):
+        try:
+            return _load_once(uprobes, tuning, loader, max_stacks, unwinding)
+        except LoadRejected as exc:
+            logger.debug("loading failed, tried again", extra={"reason": exc.reason})
+            time.sleep(_FIRST_PAUSE_S * 2**number)
+    return _load_once(uprobes, tuning, loader, max_stacks, unwinding)
+
+
+def _load_once(
+    uprobes: KernelUprobes, tuning: ProbeTuning, loader: LoaderChoice, max_stacks: int, unwinding: UnwindMaps | None
+) -> AllocationKernel:
+    with ExitStack() as on_failure:
+        bpf = on_failure.enter_context(open_object("alloc", loader=loader))
+        if unwinding is not None:
+            unwinding.hand_to(bpf)
+        kernel = AllocationKernel(bpf, uprobes, tuning, max_stacks=max_stacks)
+        on_failure.pop_all()
+    return kernel
 
 
 def _pid(pid: int) -> bytes:

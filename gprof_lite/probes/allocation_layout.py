@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from gprof_lite.model.allocation import EpochTotals, ProbeTuning
+from gprof_lite.model.allocation import EpochTotals, ProbeCosts, ProbeTuning
 from gprof_lite.probes.allocation_functions import FunctionKind
 
 EPOCHS: Final = 16
@@ -21,7 +21,9 @@ CODE_RANGES: Final = 512
 KEY: Final = struct.pack("<I", 0)
 """Key of the one value of each array map."""
 
-TUNING: Final = struct.Struct("<8Q")
+TUNING: Final = struct.Struct("<9Q")
+BRAKE: Final = struct.Struct("<Q")
+SPENDING: Final = struct.Struct("<2Q")
 LEVEL: Final = struct.Struct("<qQ")
 TARGET: Final = struct.Struct("<QII")
 SWEEP: Final = struct.Struct("<3Q")
@@ -49,6 +51,8 @@ FUNCTIONS: Final = (
 FUNCTION_NUMBERS: Final = {kind: number for number, kind in enumerate(FUNCTIONS, start=1)}
 _N_FUNCTIONS: Final = len(FUNCTIONS) + 1
 
+PRICES: Final = struct.Struct(f"<{2 * _N_FUNCTIONS + 1}Q")
+
 # enum alloc_loss
 LOSSES: Final = (
     "map_full",
@@ -59,6 +63,7 @@ LOSSES: Final = (
     "address_reused",
     "pending_lost",
     "bad_read",
+    "over_limit",
 )
 # enum stack_stop
 STOPS: Final = (
@@ -75,7 +80,7 @@ EVENT_EXEC: Final = 101
 EVENT_EXIT: Final = 102
 
 
-def pack_tuning(tuning: ProbeTuning, epoch_zero_ns: int) -> bytes:
+def pack_tuning(tuning: ProbeTuning, epoch_zero_ns: int, *, is_taking: bool) -> bytes:
     return TUNING.pack(
         tuning.min_size_bytes,
         tuning.sampling_rate,
@@ -85,7 +90,16 @@ def pack_tuning(tuning: ProbeTuning, epoch_zero_ns: int) -> bytes:
         tuning.epoch_ns,
         epoch_zero_ns,
         tuning.n_epochs,
+        is_taking,
     )
+
+
+def pack_prices(costs: ProbeCosts) -> bytes:
+    """Whole nanoseconds, cut off: the programs must not think that a limit is reached before user space does."""
+    names = ["", *(kind.name.lower() for kind in FUNCTIONS)]
+    hits = [int(costs.of_hit(name)) if name else 0 for name in names]
+    returns = [int(costs.of_hit(f"{name}_return")) if name else 0 for name in names]
+    return PRICES.pack(*hits, *returns, int(costs.sample_ns))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Final
 
 from gprof_lite.errors import FormatError, ProbeError, TargetGone
 from gprof_lite.host.identity import ProcessIdentity
@@ -20,6 +21,8 @@ from gprof_lite.probes.return_probes import ReturnProbeRules
 
 # Programs, what kind of probe, and where.
 _Plan = list[tuple[int, ProbeKind, tuple[UprobeSite, ...]]]
+_REPLACING: Final = frozenset({FunctionKind.REALLOC, FunctionKind.REALLOCARRAY})
+_TAKING_BACK: Final = _REPLACING | {FunctionKind.FREE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,6 @@ class _ModuleProbes:
     frees: list[UprobeLink] = field(default_factory=list)
     takes: list[UprobeLink] = field(default_factory=list)
     mappings: list[UprobeLink] = field(default_factory=list)
-
-    def close(self) -> None:
-        for links in (self.takes, self.frees, self.mappings):
-            while links:
-                links.pop().close()
 
 
 class AllocationTarget:
@@ -133,9 +131,9 @@ class AllocationTarget:
         put_code(self.pid, pack_code_table(code_ranges(seen, self._flags, _program(self.pid))), mappings)
         self._allocators = seen
 
-    def attach(self, *, blocks: bool) -> None:
-        """Probe every module that is not probed yet: what it maps and, if wanted, the blocks it hands out. What the
-        kernel refuses is kept as words, and tried again with the next call.
+    def attach(self, *, frees: bool, takes: bool) -> None:
+        """Probe every module that is not probed yet: what it maps and, if wanted, the blocks it takes back and those it
+        hands out. What the kernel refuses is kept as words, and tried again with the next call.
 
         Raises:
             TargetGone: it ended.
@@ -154,31 +152,36 @@ class AllocationTarget:
                     probes.mappings = self._probe(module, self._mapping_plan(module))
                 # Frees first: a block whose free is missed looks like a leak, one whose allocation is missed like
                 # nothing.
-                if blocks and not probes.frees:
+                if frees and not probes.frees:
                     probes.frees = self._probe(module, self._free_plan(module))
-                if blocks and not probes.takes:
+                if takes and not probes.takes:
                     probes.takes = self._probe(module, self._take_plan(module))
             except (ProbeError, FormatError) as exc:
                 self._refused[key] = f"{module.path}: {exc}"
 
-    def detach_takes(self) -> None:
-        """Of the probes on blocks leave only those on frees. ``attach`` brings the others back."""
+    def release_takes(self) -> list[UprobeLink]:
+        """Give up the probes that see new blocks, to be closed by the caller; those on frees stay. ``attach`` brings
+        them back."""
+        released = [link for probes in self._probes.values() for link in probes.takes]
         for probes in self._probes.values():
-            while probes.takes:
-                probes.takes.pop().close()
+            probes.takes = []
+        return released
 
-    def detach_blocks(self) -> None:
-        """Take the probes on blocks away; those on mappings stay. ``attach`` brings them back."""
-        self.detach_takes()
+    def release_blocks(self) -> list[UprobeLink]:
+        """Give up all probes on blocks; those on mappings stay. ``attach`` brings them back."""
+        released = self.release_takes()
         for probes in self._probes.values():
-            while probes.frees:
-                probes.frees.pop().close()
+            released += probes.frees
+            probes.frees = []
+        return released
 
-    def detach(self) -> None:
-        """Take all probes away."""
+    def release_all(self) -> list[UprobeLink]:
+        """Give up all probes."""
+        released = self.release_blocks()
         for probes in self._probes.values():
-            probes.close()
+            released += probes.mappings
         self._probes.clear()
+        return released
 
     def has_new_image(self, generation: int, image: int) -> None:
         """It went through exec: other code, other mappings. Probes on files it maps again are still there."""
@@ -207,11 +210,13 @@ class AllocationTarget:
         return self._both_ends(_sites(module, lambda kind: kind.is_mapping))
 
     def _free_plan(self, module: AllocatorModule) -> _Plan:
+        """What takes blocks back: ``realloc`` among it, which would else leave a followed block behind where it was."""
         frees = _sites(module, lambda kind: kind is FunctionKind.FREE)
-        return [(self._programs.free, ProbeKind.ENTRY, frees)] if frees else []
+        both = self._both_ends(_sites(module, lambda kind: kind in _REPLACING))
+        return both + ([(self._programs.free, ProbeKind.ENTRY, frees)] if frees else [])
 
     def _take_plan(self, module: AllocatorModule) -> _Plan:
-        return self._both_ends(_sites(module, lambda kind: not kind.is_mapping and kind is not FunctionKind.FREE))
+        return self._both_ends(_sites(module, lambda kind: not kind.is_mapping and kind not in _TAKING_BACK))
 
     def _both_ends(self, sites: tuple[UprobeSite, ...]) -> _Plan:
         if not sites:

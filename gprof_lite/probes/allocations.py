@@ -16,48 +16,37 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, Self
 
 from gprof_lite.clock import Clock, SystemClock
-from gprof_lite.errors import LoadRejected, PrerequisiteError, ProbeError, TargetGone
+from gprof_lite.errors import PrerequisiteError, ProbeError, TargetGone
 from gprof_lite.host.identity import ProcessIdentity
 from gprof_lite.host.maps import Mapping, parse_maps
 from gprof_lite.model.allocation import (
-    AllocationKind,
     AllocationSnapshot,
+    ProbeCosts,
     ProbeHits,
     ProbeTuning,
-    StackAllocations,
 )
-from gprof_lite.model.losses import LossCounter, Losses
+from gprof_lite.model.losses import LossCounter
 from gprof_lite.probes.allocation_events import (
     AllocationEvent,
-    ChildForked,
-    LargeMapping,
-    ProgramReplaced,
     TargetEnded,
 )
-from gprof_lite.probes.allocation_functions import FunctionKind
-from gprof_lite.probes.allocation_kernel import AllocationKernel
+from gprof_lite.probes.allocation_hearing import AllocationHearing
+from gprof_lite.probes.allocation_kernel import load_allocation_kernel
 from gprof_lite.probes.allocation_layout import (
     EPOCHS,
-    EVENT_EXEC,
-    EVENT_EXIT,
-    EVENT_FORK,
-    FUNCTION_NUMBERS,
-    KernelEvent,
-    KernelStack,
-    unpack_event,
 )
-from gprof_lite.probes.allocation_ledger import block_stack, mapping_stack
+from gprof_lite.probes.allocation_reading import AllocationReading
 from gprof_lite.probes.allocation_target import AllocationTarget
 from gprof_lite.probes.attach import KernelUprobes, kernel_uprobes
-from gprof_lite.probes.loader import LoaderChoice, open_object
-from gprof_lite.probes.mapping_events import apply_mapping
+from gprof_lite.probes.link_closer import LinkCloser
+from gprof_lite.probes.loader import LoaderChoice
+from gprof_lite.probes.object import Link
 from gprof_lite.probes.observed_time import ObservedTime
 from gprof_lite.probes.page_faults import PageFaultProbe
 from gprof_lite.probes.return_probes import ReturnProbeRules
@@ -68,7 +57,6 @@ logger = logging.getLogger(__name__)
 # The kernel's `targets` and `code` hold 64; half of it leaves room for processes that come and go.
 MAX_TARGETS: Final = 32
 MAX_STACKS: Final = 8192
-_LOAD_TRIES: Final = 4
 _MAX_EVENTS: Final = 10_000
 _LARGE_MAPPING_BYTES: Final = 16 * 1024 * 1024
 
@@ -117,16 +105,13 @@ class AllocationProbe:
         self._max_stacks = max_stacks
         self._clock = clock or SystemClock()
         self._targets: dict[int, AllocationTarget] = {}
-        self._stacks: dict[int, KernelStack] = {}
-        self._kinds: dict[int, AllocationKind] = {}
         self._lost = LossCounter()
-        self._events: deque[AllocationEvent] = deque(maxlen=_MAX_EVENTS)
         self._attached_s = self._clock.monotonic_s()
         self._has_begun = False
         self._is_attached = False
         self._takes = False
         self._mappings_attached = False
-        self._n_dropped = 0
+        self._closer = LinkCloser()
         # Frees are seen a little longer than what is taken: see `stop_taking`.
         self._taking = self._freeing = self._observed_time()
         self._owned = ExitStack()
@@ -134,12 +119,16 @@ class AllocationProbe:
     def __enter__(self) -> Self:
         with ExitStack() as on_failure:
             uprobes = self._uprobes or kernel_uprobes()
-            self._kernel = self._load(uprobes)
+            self._kernel = load_allocation_kernel(
+                uprobes, self._tuning, self._loader, max_stacks=self._max_stacks, unwinding=self._unwinding
+            )
             on_failure.callback(self._kernel.close)
-            self._ring = self._kernel.events(self._note)
-            on_failure.callback(self._ring.close)
+            self._heard = on_failure.enter_context(AllocationHearing(self._kernel, self._targets, self))
+            self._alarms = self._kernel.alarms()
+            on_failure.callback(self._alarms.close)
             self._uprobes = uprobes
             self._faults = self._open_faults(on_failure)
+            self._reading = AllocationReading(self._kernel, self._faults)
             on_failure.callback(self._close_probes)
             for identity in self._identities:
                 self._add(identity)
@@ -155,26 +144,6 @@ class AllocationProbe:
         """Take everything away. Twice is once."""
         self._owned.close()
         self._targets.clear()
-
-    def _load(self, uprobes: KernelUprobes) -> AllocationKernel:
-        """The kernel gives up verifying a program (EAGAIN) when it has other work for this thread: seen here several
-        times in a row on a host with 20 runnable threads, after libbpf's own five tries. So a refusal counts only when
-        it is repeated."""
-        for _ in range(_LOAD_TRIES - 1):
-            try:
-                return self._load_once(uprobes)
-            except LoadRejected as exc:
-                logger.debug("loading failed, tried again", extra={"reason": exc.reason})
-        return self._load_once(uprobes)
-
-    def _load_once(self, uprobes: KernelUprobes) -> AllocationKernel:
-        with ExitStack() as on_failure:
-            bpf = on_failure.enter_context(open_object("alloc", loader=self._loader))
-            if self._unwinding is not None:
-                self._unwinding.hand_to(bpf)
-            kernel = AllocationKernel(bpf, uprobes, self._tuning, max_stacks=self._max_stacks)
-            on_failure.pop_all()
-        return kernel
 
     def _open_faults(self, on_failure: ExitStack) -> PageFaultProbe | None:
         """Page faults are worth having, and nothing fails without them."""
@@ -222,7 +191,9 @@ class AllocationProbe:
             return
         if not self._has_begun:
             self._begin()
+        self._closer.wait()
         self._is_attached = self._takes = self._mappings_attached = True
+        self._tune()
         for target in self._living():
             self._attach(target)
         now_s = self._clock.monotonic_s()
@@ -233,7 +204,6 @@ class AllocationProbe:
         self._has_begun = True
         self._attached_s = self._clock.monotonic_s()
         self._taking, self._freeing = self._observed_time(), self._observed_time()
-        self._kernel.tune(self._tuning, self._epoch_zero_ns)
         if self._faults is not None:
             self._faults.begin_epochs(self._epoch_zero_ns, self._tuning.epoch_ns, self._tuning.n_epochs)
 
@@ -243,22 +213,21 @@ class AllocationProbe:
     def stop_taking(self) -> None:
         """Follow no new blocks, but go on to see what is freed: so every block is watched for a while, and one that is
         freed at once is not left behind when ``pause`` comes in between."""
-        for target in self._targets.values():
-            target.detach_takes()
         self._takes = False
+        self._tune()
+        self._closer.close_soon(link for target in self._targets.values() for link in target.release_takes())
         self._taking.end(self._clock.monotonic_s())
 
     def pause(self) -> None:
         """Take the probes on blocks away for a while; mappings and page faults are still seen. What is outstanding now
         stays known: see ``attach``."""
-        for target in self._targets.values():
-            target.detach_blocks()
+        self._close(link for target in self._targets.values() for link in target.release_blocks())
         self._stop_clock()
 
     def detach(self) -> None:
         """Take everything away from the targets; what is known can still be read."""
+        self._close_probes()
         for target in self._targets.values():
-            target.detach()
             if self._faults is not None:
                 self._faults.unfollow(target.pid)
         self._mappings_attached = False
@@ -286,11 +255,29 @@ class AllocationProbe:
             n_epochs=self._tuning.n_epochs,
             epoch_ns=self._tuning.epoch_ns,
         )
-        self._kernel.tune(self._tuning, self._epoch_zero_ns)
+        self._tune()
+
+    def _tune(self) -> None:
+        self._kernel.tune(self._tuning, self._epoch_zero_ns, is_taking=self._takes)
+
+    def price(self, costs: ProbeCosts) -> None:
+        """What a hit costs; before ``limit``."""
+        self._kernel.price(costs)
+
+    def limit(self, allowed_ns: float) -> None:
+        """Let the probes take so much CPU time from now on. Beyond it, the kernel follows no new block by itself, and
+        ``alarm_fd`` is readable until the next call. Page faults are not counted."""
+        self._alarms.poll(0.0)
+        self._kernel.limit(allowed_ns)
+
+    @property
+    def alarm_fd(self) -> int:
+        """Becomes readable when the limit is reached."""
+        return self._alarms.fd
 
     def rescan(self) -> None:
         """Take notice of libraries that were loaded, children, ends, and a map of blocks that gets full."""
-        self._drain()
+        self._heard.drain()
         for target in self._living():
             if target.identity.is_alive():
                 self._look(target)
@@ -300,24 +287,15 @@ class AllocationProbe:
 
     def events(self) -> tuple[AllocationEvent, ...]:
         """What happened since the last call; at most 10,000, the oldest are dropped."""
-        self._drain()
-        taken = tuple(self._events)
-        self._events.clear()
-        return taken
+        return self._heard.take()
 
     def hits(self) -> ProbeHits:
         """How often each probe was hit. One small read per call."""
-        counters = self._kernel.counters()
-        hits = {_name(kind): n for kind, n in counters.hits.items() if n}
-        hits |= {f"{_name(kind)}_return": n for kind, n in counters.returns.items() if n}
-        if self._faults is not None:
-            faults = self._faults.counters()
-            hits |= {"fault": faults["hits"], "fault_stack": faults["sampled"]}
-        return ProbeHits(hits, counters.n_sampled)
+        return self._reading.hits()
 
     def snapshot(self) -> AllocationSnapshot:
         """All stacks now, and what could not be seen."""
-        self._drain()
+        self._heard.drain()
         self._kernel.relieve()
         now_s = self._clock.monotonic_s()
         return AllocationSnapshot(
@@ -326,9 +304,9 @@ class AllocationProbe:
             observed_s=self._freeing.total_s(now_s),
             epoch_observed_s=self._taking.by_epoch(now_s),
             tuning=self._tuning,
-            stacks=self._all_stacks(),
+            stacks=self._reading.stacks(self._targets, self._heard.mapping_kinds, self._tuning.n_epochs),
             hits=self.hits(),
-            losses=self._losses(),
+            losses=self._reading.losses(self._targets.values(), self._lost.seal()),
             address_share=0.5 ** self._kernel.address_shift(),
         )
 
@@ -337,7 +315,7 @@ class AllocationProbe:
         return int(self._attached_s * 1e9)
 
     def _stop_clock(self) -> None:
-        self._drain()
+        self._heard.drain()
         self._is_attached = False
         now_s = self._clock.monotonic_s()
         self._taking.end(now_s)
@@ -370,8 +348,12 @@ class AllocationProbe:
             self._faults.put_code(pid, table)
 
     def _close_probes(self) -> None:
-        for target in self._targets.values():
-            target.detach()
+        self._close(link for target in self._targets.values() for link in target.release_all())
+
+    def _close(self, links: Iterable[Link]) -> None:
+        """Take probes away, and wait for those that are being taken away already."""
+        self._closer.close_soon(links)
+        self._closer.wait()
 
     def _living(self) -> tuple[AllocationTarget, ...]:
         return tuple(target for target in self._targets.values() if not target.has_ended)
@@ -390,7 +372,7 @@ class AllocationProbe:
     def _attach(self, target: AllocationTarget) -> None:
         """As much as is wanted of all targets now."""
         if self._mappings_attached and not target.has_ended:
-            self._try(target, lambda: target.attach(blocks=self.is_taking))
+            self._try(target, lambda: target.attach(frees=self._is_attached, takes=self.is_taking))
 
     def _try(self, target: AllocationTarget, action: Callable[[], None]) -> None:
         try:
@@ -404,46 +386,39 @@ class AllocationProbe:
         if target.has_ended:
             return
         target.has_ended = True
-        target.detach()
+        self._closer.close_soon(target.release_all())
         self._kernel.drop_target(target.pid)
         if self._unwinding is not None:
             self._unwinding.forget(target.pid)
         if self._faults is not None:
             self._faults.unfollow(target.pid)
-        self._events.append(TargetEnded(target.pid))
+        self._heard.note(TargetEnded(target.pid))
 
-    # What the kernel tells.
+    # What is to be done about what was heard.
 
-    def _drain(self) -> None:
-        self._ring.poll(0.0)
-        n_dropped = self._kernel.counters().losses["ring_dropped"]
-        if n_dropped > self._n_dropped:
-            self._n_dropped = n_dropped
-            for target in self._targets.values():
-                target.regions.lose_track()
+    def follow_child(self, pid: int) -> bool:
+        """See ``TargetChanges``."""
+        if not self._follow_children:
+            return False
+        if len(self._targets) >= MAX_TARGETS:
+            self._lost.count("children_not_followed")
+            return False
+        return self._follow(pid)
 
-    def _note(self, data: bytes) -> None:
-        event = unpack_event(data)
-        target = self._targets.get(event.pid)
-        if target is None or target.has_ended:
-            return
-        if event.type == EVENT_FORK:
-            self._note_fork(target, event.other)
-        elif event.type == EVENT_EXEC:
-            self._note_exec(target, event.generation, event.other)
-        elif event.type == EVENT_EXIT:
-            self._note_exit(target)
-        elif event.generation == target.generation:
-            self._note_mapping(target, event)
+    def has_new_program(self, target: AllocationTarget) -> None:
+        """See ``TargetChanges``."""
+        if self._faults is not None and self._fault_rate is not None:
+            self._faults.follow(target.pid, target.image)
+        self._look(target)
 
-    def _note_fork(self, target: AllocationTarget, child_pid: int) -> None:
-        followed = False
-        if self._follow_children:
-            if len(self._targets) >= MAX_TARGETS:
-                self._lost.count("children_not_followed")
-            else:
-                followed = self._follow(child_pid)
-        self._events.append(ChildForked(target.pid, child_pid, followed))
+    def may_have_ended(self, target: AllocationTarget) -> None:
+        """See ``TargetChanges``."""
+        if not target.identity.is_alive():
+            self._end(target)
+
+    def epoch_of(self, time_ns: int) -> int:
+        """See ``TargetChanges``."""
+        return max(0, min((time_ns - self._epoch_zero_ns) // self._tuning.epoch_ns, self._tuning.n_epochs - 1))
 
     def _follow(self, pid: int) -> bool:
         known = self._targets.get(pid)
@@ -455,87 +430,6 @@ class AllocationProbe:
             return False
         self._attach(target)
         return not target.has_ended
-
-    def _note_exec(self, target: AllocationTarget, generation: int, image: int) -> None:
-        target.has_new_image(generation, image)
-        if self._faults is not None and self._fault_rate is not None:
-            self._faults.follow(target.pid, image)
-        self._look(target)
-        self._events.append(ProgramReplaced(target.pid))
-
-    def _note_exit(self, target: AllocationTarget) -> None:
-        """Its first thread ended; others may live on."""
-        if not target.identity.is_alive():
-            self._end(target)
-
-    def _note_mapping(self, target: AllocationTarget, event: KernelEvent) -> None:
-        kind = apply_mapping(target.regions, event, self._epoch(event.time_ns))
-        if kind is None:
-            return
-        self._kinds[event.stack_id] = kind
-        size_bytes = event.arguments[1]
-        if event.type == FUNCTION_NUMBERS[FunctionKind.MMAP] and size_bytes >= _LARGE_MAPPING_BYTES:
-            at_s = event.time_ns / 1e9
-            self._events.append(LargeMapping(target.pid, kind, event.result, size_bytes, event.stack_id, at_s))
-
-    def _epoch(self, time_ns: int) -> int:
-        return max(0, min((time_ns - self._epoch_zero_ns) // self._tuning.epoch_ns, self._tuning.n_epochs - 1))
-
-    # What is outstanding.
-
-    def _all_stacks(self) -> tuple[StackAllocations, ...]:
-        blocks = tuple(self._block_stacks())
-        faults = self._faults.stacks(self._tuning.n_epochs) if self._faults is not None else ()
-        return (*blocks, *self._mapping_stacks(), *faults)
-
-    def _block_stacks(self) -> Iterator[StackAllocations]:
-        for stack_id, totals in tuple(self._kernel.totals(self._tuning.n_epochs)):
-            target = self._targets.get(totals.pid)
-            if target is None or totals.image != target.image:
-                self._kernel.forget_stack(stack_id)
-                self._stacks.pop(stack_id, None)
-                continue
-            stack = self._stack(stack_id)
-            if stack is not None:
-                yield block_stack(stack_id, totals, stack)
-
-    def _mapping_stacks(self) -> Iterator[StackAllocations]:
-        for target in self._targets.values():
-            for stack_id, totals in target.regions.totals.items():
-                stack = self._stack(stack_id)
-                if stack is not None:
-                    kind = self._kinds.get(stack_id, AllocationKind.MMAP)
-                    yield mapping_stack(stack_id, totals, stack, kind, self._tuning.n_epochs)
-
-    def _stack(self, stack_id: int) -> KernelStack | None:
-        """A stack never changes once it is there, so each is read once."""
-        stack = self._stacks.get(stack_id)
-        if stack is None:
-            stack = self._kernel.stack(stack_id)
-            if stack is None:
-                return None
-            self._stacks[stack_id] = stack
-        return stack
-
-    def _losses(self) -> Losses:
-        lost = LossCounter()
-        lost.add(self._lost.seal())
-        for kind, n in self._kernel.counters().losses.items():
-            lost.count(kind, n)
-        lost.count("recursion_missed", self._kernel.n_recursions_missed())
-        if self._faults is not None:
-            lost.count("recursion_missed", self._faults.n_recursions_missed())
-            for kind, n in self._faults.counters().items():
-                lost.count(kind, 0 if kind in ("hits", "sampled") else n)
-        lost.count("regions_full", sum(target.regions.n_refused for target in self._targets.values()))
-        for target in self._targets.values():
-            for problem in target.problems:
-                lost.count("not_probed", example=problem)
-        return lost.seal()
-
-
-def _name(kind: FunctionKind) -> str:
-    return kind.name.lower()
 
 
 def _check(tuning: ProbeTuning, identities: Sequence[ProcessIdentity]) -> None:

@@ -16,6 +16,7 @@ Files are given by descriptor: the kernel gets ``/proc/self/fd/N``, which leads 
 mount namespace, with no name to race for.
 
 Programs must return 0. A multi link takes 1 as "session: skip the return" or, on 6.6 to 6.12, as "remove this probe".
+On 6.18 no program can have its own breakpoint removed: tried with multi links and with perf events.
 
 Source: bpf(2), perf_event_open(2), include/uapi/linux/bpf.h (BPF_LINK_CREATE), kernel/trace/trace_uprobe.c.
 """

@@ -48,7 +48,8 @@ def has_frame_pointers(code: bytes) -> bool:
 def frame_pointer_parts(code: bytes) -> tuple[AddressRange, ...]:
     """Which parts (offsets) of a static program keep frame pointers: its own may, and its C library may not."""
     chunks = range(0, len(code), _CHUNK_BYTES)
-    kept = [(at, at + _CHUNK_BYTES) for at in chunks if has_frame_pointers(code[at : at + _CHUNK_BYTES])]
+    ends = (min(at + _CHUNK_BYTES, len(code)) for at in chunks)
+    kept = [(at, end) for at, end in zip(chunks, ends, strict=True) if has_frame_pointers(code[at:end])]
     return tuple(_joined(kept))
 
 

@@ -234,8 +234,8 @@ def _read_dynamic(image: ElfImage) -> Mapping[int, int]:
 def _read_exactly(fd: int, source: str, offset: int, size_bytes: int) -> bytes:
     try:
         data = os.pread(fd, size_bytes, offset)
-    except OSError as exc:
-        raise FormatError(source, f"cannot be read: {exc.strerror}") from exc
+    except (OSError, OverflowError) as exc:  # the latter: an offset beyond what an off_t holds
+        raise FormatError(source, f"cannot be read at {offset:#x}: {exc}") from exc
     if len(data) != size_bytes:
         raise FormatError(source, "became shorter while it was read")
     return data

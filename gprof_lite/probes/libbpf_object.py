@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -96,7 +98,8 @@ class LibbpfObject:
 
     def load(self) -> None:
         self._not_loaded()
-        with self._libbpf.listening() as words:
+        # The verifier gives up (EAGAIN) as soon as a signal is pending for its thread.
+        with self._libbpf.listening() as words, _signals_blocked():
             error = self._libbpf.call("bpf_object__load", self._object)
         if error:
             raise load_refusal.explain(self.name, -error, str(words))
@@ -192,3 +195,13 @@ class LibbpfObject:
         name_offset, _, _ = _BTF_TYPE.unpack(ctypes.string_at(at, _BTF_TYPE.size))
         name: bytes = self._libbpf.call("btf__name_by_offset", btf, name_offset)
         return name.decode()
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Those that come in between are delivered afterwards, or to another thread."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

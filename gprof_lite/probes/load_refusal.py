@@ -40,6 +40,8 @@ def explain(
     elif any(said in words for said in _NO_BTF_WORDS):
         reason = "this kernel describes no types (BTF)"
         hint = "a kernel with CONFIG_DEBUG_INFO_BTF, or bcc and the kernel's headers: apt install python3-bpfcc"
+    elif number == errno.EAGAIN:
+        reason, hint = "the kernel was interrupted while it verified it", "try again"
     elif verifier_log:
         reason, hint = f"the kernel's verifier refuses it: {_verdict(verifier_log)}", ""
     elif _kernel(release) < _OLDEST:

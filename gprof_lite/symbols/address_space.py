@@ -12,6 +12,7 @@ from gprof_lite.clock import Clock
 from gprof_lite.errors import FormatError, TargetGone
 from gprof_lite.host.identity import ProcessIdentity
 from gprof_lite.host.maps import Mapping, parse_maps, read_maps_text
+from gprof_lite.host.processes import TICKS_PER_S, read_uptime_s
 from gprof_lite.symbols.module import Module
 from gprof_lite.symbols.modules import Modules
 from gprof_lite.symbols.perf_map import PerfMap, read_perf_map
@@ -80,15 +81,17 @@ class AddressSpace:
         found = self.perf_map.table.find(address) if self.perf_map is not None else None
         if found is None and now_s - self.perf_map_read_s >= PERF_MAP_AGAIN_AFTER_S:
             self.perf_map_read_s = now_s
-            self._read_perf_map()
+            self._read_perf_map(clock)
             found = self.perf_map.table.find(address) if self.perf_map is not None else None
         return found.name if found is not None else None
 
-    def _read_perf_map(self) -> None:
+    def _read_perf_map(self, clock: Clock) -> None:
         if not self.identity.is_alive(self.proc):
             return
         try:
-            self.perf_map = read_perf_map(self.identity.pid, self.perf_map, proc=self.proc) or self.perf_map
+            started_s = clock.utc_ns() / 1e9 - read_uptime_s(self.proc) + self.identity.start_time_ticks / TICKS_PER_S
+            found = read_perf_map(self.identity.pid, self.perf_map, started_utc_s=started_s, proc=self.proc)
+            self.perf_map = found or self.perf_map
         except (FormatError, OSError):
             self.n_refused_perf_maps += 1
         except TargetGone:

@@ -23,6 +23,8 @@ from gprof_lite.symbols.symbol_table import SymbolTable
 # node writes 2 MB in an hour of work; 8 MiB make a table of about as much.
 MAX_BYTES: Final = 8 << 20
 _MAX_NAME_BYTES: Final = 4096
+# Start times are rounded to ticks, and the times of files to those of the timer.
+_START_SLACK_S: Final = 1.0
 
 # 7f5c1c0a0e00 1b40 LazyCompile:~burn /srv/app.js:12
 _LINE: Final = re.compile(rb"(?:0x)?([0-9a-fA-F]{1,16})[ \t]+(?:0x)?([0-9a-fA-F]{1,8})[ \t]+(\S[^\n]*)")
@@ -38,8 +40,14 @@ class PerfMap:
     n_bad_lines: int
 
 
-def read_perf_map(pid: int, known: PerfMap | None = None, *, proc: Path = PROC) -> PerfMap | None:
+def read_perf_map(
+    pid: int, known: PerfMap | None = None, *, started_utc_s: float = 0.0, proc: Path = PROC
+) -> PerfMap | None:
     """The target's perf-map; ``known`` itself when the file has not changed since; None when there is none.
+
+    Args:
+        started_utc_s: when the process began, seconds since 1970. Nobody removes perf-maps: one that was last written
+            before that is of a process that had the same pid, and would name other code.
 
     Raises:
         FormatError: something is in its place that is not to be read.
@@ -54,6 +62,8 @@ def read_perf_map(pid: int, known: PerfMap | None = None, *, proc: Path = PROC) 
         status = os.fstat(fd)
         if status.st_uid not in uids:
             raise FormatError(f"perf-{inner_pid}.map", "is not of the user who runs the process")
+        if status.st_mtime < started_utc_s - _START_SLACK_S:
+            raise FormatError(f"perf-{inner_pid}.map", "is older than the process: one before it had its pid")
         version = status.st_ino, status.st_size, status.st_mtime_ns
         if known is not None and known.version == version:
             return known

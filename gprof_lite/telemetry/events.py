@@ -68,7 +68,7 @@ class MemoryEvent:
         operation: what was done: ``rss_growth``, ``mmap``, ``munmap``, ``mremap``, ``fork``, ``exec``, ``exit``,
             ``oom_kill``, ...
         process: None where a whole cgroup is meant.
-        cgroup_id: inode of the cgroup's directory (v2).
+        cgroup_id: inode of the directory of the cgroup that counts its memory (v1 or v2).
         address: start of the block or mapping.
         caller_ip: return address of the call that did it.
         rss_pages, rss_growth_pages: resident size, and by how much it grew since the reading before; pages of 4 KiB.

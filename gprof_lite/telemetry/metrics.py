@@ -146,6 +146,11 @@ FOLDED: Final = _counter(
     "gprof_lite_folded_points_total", 'Points that were put under process="other" for want of room.', "metric"
 )
 OTLP_REQUESTS: Final = _counter("gprof_lite_otlp_requests_total", "Requests to the OTLP receiver, by result.", "result")
+OTLP_REJECTED: Final = _counter(
+    "gprof_lite_otlp_rejected_total",
+    "Log records and data points that the OTLP receiver did not keep of requests it took, by signal.",
+    "signal",
+)
 
 CATALOGUE: Final[tuple[Metric, ...]] = (
     EVENTS_PROCESSED,
@@ -182,4 +187,5 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     UPLOADER,
     FOLDED,
     OTLP_REQUESTS,
+    OTLP_REJECTED,
 )

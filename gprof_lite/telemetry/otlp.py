@@ -1,4 +1,4 @@
-"""Metrics and events as OTLP request bodies. Pure.
+"""Metrics and events as OTLP request bodies, and what a receiver answers. Pure.
 
 Messages are those of the ``opentelemetry-proto`` package, the protocol's own. Source: opentelemetry.io/docs/specs/otlp
 (1.10), data models of metrics and logs.
@@ -10,8 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs, SeverityNumber
 from opentelemetry.proto.metrics.v1 import metrics_pb2
@@ -46,6 +50,39 @@ class Origin:
     def resource(self) -> Resource:
         names = {"service.name": "gprof-lite", "service.version": __version__, "host.name": self.host}
         return Resource(attributes=_attributes(names))
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a receiver says of a request that it took.
+
+    Attributes:
+        n_rejected: log records, or data points, that it did not keep; they must not be sent again.
+        words: why, or a warning when it kept all. As the receiver wrote them.
+        is_readable: False when the answer is no message of the protocol; whether it kept all is not known then.
+
+    Source: opentelemetry.io/docs/specs/otlp (1.10), "Partial Success" of OTLP/HTTP.
+    """
+
+    n_rejected: int = 0
+    words: str = ""
+    is_readable: bool = True
+
+    def __str__(self) -> str:
+        kept = f"{self.n_rejected} were not kept" if self.n_rejected else "all was kept"
+        return f"{kept}: {self.words or 'it does not say why'}"
+
+
+def parse_receipt(path: str, answer: bytes) -> Receipt:
+    """The answer to a request to ``METRICS_PATH`` or ``LOGS_PATH``. An empty one means that all was kept."""
+    try:
+        if path == METRICS_PATH:
+            of_metrics = ExportMetricsServiceResponse.FromString(answer).partial_success
+            return Receipt(max(0, of_metrics.rejected_data_points), of_metrics.error_message)
+        of_logs = ExportLogsServiceResponse.FromString(answer).partial_success
+        return Receipt(max(0, of_logs.rejected_log_records), of_logs.error_message)
+    except DecodeError:
+        return Receipt(is_readable=False)
 
 
 def encode_metrics(families: Iterable[Family], origin: Origin, now_ns: int) -> bytes:

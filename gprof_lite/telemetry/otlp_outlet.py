@@ -33,8 +33,8 @@ _MAX_RETRY_AFTER_S: Final = 120.0
 class OtlpTransport(Protocol):
     """Posts to the receiver. The agent gives us one, with the token, CA file and look-out for stops of its uploads."""
 
-    def post(self, path: str, body: bytes, content_type: str, deadline: Deadline, stop: StopToken) -> None:
-        """Send one request; returning means success.
+    def post(self, path: str, body: bytes, content_type: str, deadline: Deadline, stop: StopToken) -> otlp.Receipt:
+        """Send one request; returning means it was taken, but for what the receipt says. Its words hold no token.
 
         Raises:
             DeliveryError: any of its kinds; none holds a token.
@@ -62,6 +62,9 @@ class OutletReport(Protocol):
 
     def requested(self, path: str, error: DeliveryError | None) -> None:
         """A request was made, and taken or not."""
+
+    def rejected(self, path: str, receipt: otlp.Receipt) -> None:
+        """A request was taken, and the receiver has something to say about it."""
 
 
 class OtlpOutlet:
@@ -139,7 +142,7 @@ class OtlpOutlet:
         while self._pending:
             batch = self._next_batch()
             try:
-                self._post(otlp.LOGS_PATH, self._encode(batch), deadline.remaining_s(), abort)
+                self._post_events(batch, deadline.remaining_s(), abort)
             except DeliveryError as exc:
                 self._report.lost(len(batch) + len(self._pending), "events not sent", str(exc))
                 self._pending.clear()
@@ -182,10 +185,15 @@ class OtlpOutlet:
 
     def _post_batch(self, batch: list[MemoryEvent]) -> None:
         self._stop.raise_if_set()
-        self._post(otlp.LOGS_PATH, self._encode(batch), self._target.timeout_s, self._stop)
+        self._post_events(batch, self._target.timeout_s, self._stop)
 
-    def _encode(self, batch: Sequence[MemoryEvent]) -> bytes:
-        return otlp.encode_logs(batch, self._target.origin, self._clock.utc_ns())
+    def _post_events(self, batch: Sequence[MemoryEvent], timeout_s: float, stop: StopToken) -> None:
+        body = otlp.encode_logs(batch, self._target.origin, self._clock.utc_ns())
+        receipt = self._post(otlp.LOGS_PATH, body, timeout_s, stop)
+        # To send them again would be refused again, and the protocol forbids it.
+        n_rejected = min(receipt.n_rejected, len(batch))
+        if n_rejected:
+            self._report.lost(n_rejected, "events not kept by the OTLP receiver", str(receipt))
 
     def _retrying(self) -> tenacity.Retrying:
         # Unauthorized too: the token is read anew for each request, and may have been renewed.
@@ -197,14 +205,17 @@ class OtlpOutlet:
             reraise=True,
         )
 
-    def _post(self, path: str, body: bytes, timeout_s: float, stop: StopToken) -> None:
+    def _post(self, path: str, body: bytes, timeout_s: float, stop: StopToken) -> otlp.Receipt:
         try:
             deadline = Deadline.after(timeout_s, self._clock)
-            self._target.transport.post(path, body, otlp.CONTENT_TYPE, deadline, stop)
+            receipt = self._target.transport.post(path, body, otlp.CONTENT_TYPE, deadline, stop)
         except DeliveryError as exc:
             self._report.requested(path, exc)
             raise
         self._report.requested(path, None)
+        if receipt != otlp.Receipt():
+            self._report.rejected(path, receipt)
+        return receipt
 
 
 def _wait_s(state: tenacity.RetryCallState) -> float:

@@ -17,7 +17,8 @@ from gprof_lite.errors import DeliveryError
 from gprof_lite.stop import StopRequested, StopToken
 from gprof_lite.telemetry.event_stream import DropReason, EventStream
 from gprof_lite.telemetry.json_lines import EventWriter
-from gprof_lite.telemetry.metrics import DROPPED_EVENTS, ERRORS, OTLP_REQUESTS
+from gprof_lite.telemetry.metrics import DROPPED_EVENTS, ERRORS, OTLP_REJECTED, OTLP_REQUESTS
+from gprof_lite.telemetry.otlp import LOGS_PATH, Receipt
 from gprof_lite.telemetry.otlp_outlet import OtlpOutlet, OtlpTarget
 from gprof_lite.telemetry.registry import Family, Registry
 
@@ -111,6 +112,15 @@ class Sender:
         self._registry.add(OTLP_REQUESTS, result="taken" if error is None else "failed")
         if error is not None:
             self._complain("the OTLP receiver did not take a request", f"{path}: {error}")
+
+    def rejected(self, path: str, receipt: Receipt) -> None:
+        if not receipt.is_readable:
+            self._complain("an answer of the OTLP receiver cannot be read: whether it kept all is not known", path)
+            return
+        if receipt.n_rejected:
+            self._registry.add(OTLP_REJECTED, receipt.n_rejected, signal=path.rpartition("/")[2])
+        if path != LOGS_PATH or not receipt.n_rejected:  # lost events are told as such
+            self._complain("the OTLP receiver has something to say", f"{path}: {receipt}")
 
     def _complain(self, what: str, why: str) -> None:
         now_s = self._clock.monotonic_s()

@@ -289,6 +289,24 @@ FUNCTION void *out_paused(size_t n) { void *p = malloc(n); KEEP(p); OUT(1, n); r
 static void paused(long n) { for (long i = 0; i < n; i++) out_paused(40); }
 
 /* Frees all that the last call of it took, and takes as many as are asked for. */
+/* What was kept last time moves to larger blocks; nothing new is taken, and those of the time before that are freed. */
+FUNCTION void *out_enlarged(void *p, size_t n) { p = realloc(p, n); KEEP(p); return p; }
+static void enlarged(long n)
+{
+	static void *held[1000];
+	static size_t size = 40;
+	static long n_held;
+
+	for (long i = 0; i < n_held; i++)
+		held[i] = out_enlarged(held[i], size);
+	for (; n_held < n && n_held < 1000; n_held++)
+		held[n_held] = out_enlarged(NULL, size);
+	size *= 10;
+	if (!n)
+		while (n_held)
+			free(held[--n_held]);
+}
+
 FUNCTION void *out_replaced(size_t n) { void *p = malloc(n); KEEP(p); return p; }
 static void replaced(long n)
 {
@@ -346,6 +364,7 @@ static struct { const char *name; void (*run)(long); } scenarios[] = {
 	{ "family", family }, { "freed", freed }, { "grow", grow }, { "reallocs", reallocs }, { "maps", maps },
 	{ "heap_end", heap_end }, { "threads", threads }, { "crowd", crowd }, { "mixed", mixed }, { "corrupt", corrupt },
 	{ "child", child }, { "library", library }, { "paused", paused }, { "replaced", replaced },
+	{ "enlarged", enlarged },
 	{ "touch", touch }, { "seccomp", seccomp }, { "churn", churn },
 };
 

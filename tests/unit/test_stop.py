@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import select
 import threading
 
@@ -24,6 +25,19 @@ def test_a_wait_without_end_ends_with_the_stop() -> None:
         setter.start()
         assert stop.wait(Deadline.after(math.inf))
         setter.join()
+
+
+def test_a_wait_ends_when_there_is_something_to_read() -> None:
+    with StopToken() as stop:
+        reading, writing = os.pipe()
+        try:
+            assert not stop.wait(Deadline.after(0.01), reading)
+            os.write(writing, b"!")
+            # THEN not even a wait without end sleeps, and that is no stop
+            assert not stop.wait(Deadline.after(math.inf), reading)
+        finally:
+            os.close(reading)
+            os.close(writing)
 
 
 def test_setting_twice_is_setting_once_and_every_watcher_sees_it() -> None:

@@ -4,7 +4,8 @@ Deliberate choices:
 - ``trust_env`` is off. Proxies, CA bundles and ``~/.netrc`` of whoever started the agent do not apply to a root daemon:
   .netrc would silently replace our credentials, a proxy variable would send them elsewhere. A private CA is a setting.
 - Redirects are not followed: the next host may be anybody.
-- The status decides; of the body only the first bytes are read, for their words.
+- The status decides; of the body only the first bytes are read: for their words, and for a caller whose protocol says
+  more in them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from gprof_lite.stop import StopToken
 
 # A listening server accepts in milliseconds; a host that is not there should not take the whole upload timeout.
 CONNECT_TIMEOUT_S: Final = 5.0
-_MAX_BODY_BYTES: Final = 4096
+_MAX_BODY_BYTES: Final = 65_536
 _REDIRECTS: Final = range(300, 400)
 
 
@@ -76,8 +77,8 @@ class HttpClient:
         if tenant:
             self._fixed_headers["X-Scope-OrgID"] = tenant
 
-    def post(self, post: Post, deadline: Deadline, stop: StopToken) -> None:
-        """Send it. Returning means the server has answered with success.
+    def post(self, post: Post, deadline: Deadline, stop: StopToken) -> bytes:
+        """Send it. Returning means the server has answered with success; what it said is returned, cut at 64 KiB.
 
         Raises:
             DeliveryError: as ``Sink.send``.
@@ -90,7 +91,7 @@ class HttpClient:
         }
         with self._lifeline.watched(deadline, stop):
             try:
-                self._exchange(post, headers, deadline)
+                return self._exchange(post, headers, deadline)
             # urllib3's own errors come through where requests streams; UnicodeError from a host name of ours.
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as exc:
                 raise (Unreachable if _is_no_connection(exc) else Transient)(self._why(exc)) from exc
@@ -98,10 +99,14 @@ class HttpClient:
     def has_new_credentials(self) -> bool:
         return self._credentials.have_changed()
 
+    def words(self, said: bytes) -> str:
+        """What a server said as one line that is safe in a log, without any secret of ours."""
+        return self._credentials.redact(clean_words(said))
+
     def close(self) -> None:
         self._session.close()
 
-    def _exchange(self, post: Post, headers: Mapping[str, str], deadline: Deadline) -> None:
+    def _exchange(self, post: Post, headers: Mapping[str, str], deadline: Deadline) -> bytes:
         read_s = max(0.001, deadline.remaining_s())
         with self._session.post(
             self._url + post.path,
@@ -112,27 +117,28 @@ class HttpClient:
             allow_redirects=False,
             stream=True,
         ) as response:
-            words = self._words_of(response)
+            said = self._said_in(response)
             now_s = self._clock.utc_ns() / 1e9
-            error = error_of(response.status_code, words, parse_retry_after(response.headers.get("Retry-After"), now_s))
+            retry_after_s = parse_retry_after(response.headers.get("Retry-After"), now_s)
+            error = error_of(response.status_code, self.words(said), retry_after_s)
         if error is not None:
             raise error
+        return said
 
-    def _words_of(self, response: requests.Response) -> str:
+    def _said_in(self, response: requests.Response) -> bytes:
         if response.status_code in _REDIRECTS:
             target = urlsplit(response.headers.get("Location", ""))
-            return self._credentials.redact(clean_words(f"{target.scheme}://{target.hostname or ''}".encode()))
+            return f"{target.scheme}://{target.hostname or ''}".encode()
         try:
-            body = response.raw.read(_MAX_BODY_BYTES, decode_content=False)
+            return bytes(response.raw.read(_MAX_BODY_BYTES, decode_content=False))
         except (urllib3.exceptions.HTTPError, OSError):
-            body = b""  # the status has arrived and says it all
-        return self._credentials.redact(clean_words(body))
+            return b""  # the status has arrived and says it all
 
     def _why(self, error: BaseException) -> str:
         if self._lifeline.is_cut:
             return "no answer in time"
         root = _chain(error)[-1]
-        return self._credentials.redact(clean_words(f"{type(error).__name__}: {root}".encode(errors="replace")))
+        return self.words(f"{type(error).__name__}: {root}".encode(errors="replace"))
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -41,7 +41,8 @@ def test_a_suspect_is_followed_by_itself_and_all_ways_out_show_it(
     agent = start_agent(
         "--embedded-server",
         *("--leak-rss-check-interval", "1s", "--leak-rss-growth", "20MB", "--leak-target-duration", "12s"),
-        *("--leak-targeted-budget", "20", "--metrics-listen", f"127.0.0.1:{metrics_port}"),
+        *("--leak-targeted-budget", "20", "--leak-growth-budget", "20"),
+        *("--metrics-listen", f"127.0.0.1:{metrics_port}"),
         *("--events-output", str(tmp_path / "events.jsonl")),
     )
 
@@ -81,7 +82,7 @@ def test_an_oom_kill_is_told_with_the_victims_last_minutes(
     tmp_path: Path,
 ) -> None:
     agent = start_agent(
-        *("--metrics-listen", "off", "--leak-rss-check-interval", "1s"),
+        *("--metrics-listen", "off", "--leak-rss-check-interval", "1s", "--leak-growth-budget", "20"),
         *("--leak-auto-target", "no", "--events-output", str(tmp_path / "events.jsonl")),
     )
     agent.wait_windows(1)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from gprof_lite.host.identity import ProcessIdentity
 from tests.containers import RunContainer
 from tests.leak_targets import StartLeak
 from tests.running_agent import ENVIRONMENT, ROOT, command, run_command
@@ -93,7 +94,11 @@ def test_the_table_shows_who_grows_first(start_leak: StartLeak, tmp_path: Path) 
     rows = ended.stdout.splitlines()
     assert rows[0].split()[:2] == ["PID", "NAME"]
     assert any(row.split()[0] == str(target.pid) and "grows steadily" in row for row in rows[1:6]), ended.stdout
-    of_target = [row for row in json.loads(as_json.stdout)["rows"] if row["pid"] == target.pid]
+    document = json.loads(as_json.stdout)
+    assert document["schema"] == 1
+    assert document["observed_s"] >= 5
+    of_target = [row for row in document["rows"] if row["pid"] == target.pid]
+    assert of_target[0]["start_time"] == ProcessIdentity.of(target.pid).start_time_ticks
     assert of_target[0]["growth_bytes_per_s"] == pytest.approx(1e7, rel=0.3)
     assert of_target[0]["oom_in_s"] > 0
 
@@ -239,15 +244,13 @@ def test_a_target_with_millions_of_calls_a_second_stays_within_the_budget(
     subprocess.run(["gcc", "-O1", "-fno-omit-frame-pointer", "-o", str(program), str(source)], check=True)
     target = start_target(program)
 
-    # 180 ms in all, as 0.1 % of 90 s would be: before anybody knows how busy the target is, attaching, a first look and
-    # taking the probes away (up to 50 ms in the kernel) have cost it 60 to 110.
-    options = ("-d", "45s", "--leak-targeted-budget", "0.2")
-    (finding,) = findings("--pid", str(target.pid), *options, directory=tmp_path)
+    # 0.1 % of two CPUs over 45 s are 90 ms; ten runs under a load of 6 gave 0.05 to 0.075 %.
+    (finding,) = findings("--pid", str(target.pid), "-d", "45s", directory=tmp_path)
 
     assert finding["verdict"] != "leak"
-    assert 0 < finding["overhead_percent"] <= 0.2 * 1.25  # passed by one look at most
+    assert 0 < finding["overhead_percent"] <= 0.1
     assert any(
-        "Allocations were followed for" in sentence and "of the host's CPU" in sentence
+        "New allocations were followed for" in sentence and "of the host's CPU" in sentence
         for sentence in finding["evidence"]
     ), finding["evidence"]
     assert target.poll() is None

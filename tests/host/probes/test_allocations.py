@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gprof_lite.host.identity import ProcessIdentity
-from gprof_lite.model.allocation import AllocationKind, AllocationSnapshot, ProbeTuning
+from gprof_lite.model.allocation import AllocationKind, AllocationSnapshot, ProbeCosts, ProbeTuning
 from gprof_lite.probes import allocation_layout as layout
 from gprof_lite.probes.allocation_events import AllocationEvent, ChildForked, LargeMapping, ProgramReplaced, TargetEnded
 from gprof_lite.probes.allocations import AllocationProbe
@@ -399,6 +400,23 @@ def test_frees_alone_are_seen_at_the_end_of_a_burst(builds: Callable[[str], Buil
         assert first.observed_s < second.observed_s
 
 
+def test_a_followed_block_is_followed_to_where_realloc_moves_it_when_no_new_ones_are(
+    builds: Callable[[str], Build],
+) -> None:
+    # GIVEN blocks that are followed, and no new ones from now on
+    with ProbedProgram(builds("glibc")) as program, watched(program) as probe:
+        program.do("enlarged", 50)
+        assert outstanding(probe.snapshot().stacks) == {"out_enlarged": (50, 2_000)}
+        probe.stop_taking()
+        # WHEN realloc moves them, and makes twenty new ones
+        program.do("enlarged", 70)
+        # THEN the moved ones are followed, with the size they have now
+        assert outstanding(probe.snapshot().stacks) == {"out_enlarged": (50, 20_000)}
+        # AND when they are freed, that is seen
+        program.do("enlarged", 0)
+        assert outstanding(probe.snapshot().stacks) == {}
+
+
 def test_tuning_reaches_the_kernel_while_it_runs(builds: Callable[[str], Build]) -> None:
     with ProbedProgram(builds("glibc")) as program, watched(program) as probe:
         program.do("paused", 50)
@@ -554,6 +572,51 @@ def test_one_in_n_page_faults_stands_for_n(builds: Callable[[str], Build]) -> No
         assert n_bytes % (8 * 4096) == 0
 
 
+@pytest.mark.filterwarnings("ignore:not a bytes object")  # bcc wants text as bytes and takes strings
+def test_beyond_the_limit_no_block_is_followed_and_whoever_waits_is_woken(
+    bpf_loader: LoaderChoice, builds: Callable[[str], Build]
+) -> None:
+    # GIVEN hits that cost 1 us each, and a limit that is far away
+    with ProbedProgram(builds("glibc")) as program, watched(program, loader=bpf_loader) as probe:
+        probe.price(ProbeCosts({"malloc": 1_000.0}, 0.0))
+        probe.limit(1e9)
+        program.do("family", 50)
+        assert not is_readable(probe.alarm_fd)
+        before = probe.snapshot()
+        assert nothing_lost(before)
+        # WHEN it may spend no more than ten hits
+        probe.limit(10_000.0)
+        program.do("family", 50)
+        # THEN the eleventh is seen, and not followed, and that is told and counted
+        after = probe.snapshot()
+        assert is_readable(probe.alarm_fd)
+        assert sum(after.hits.hits.values()) > sum(before.hits.hits.values()) + 400
+        assert after.hits.n_sampled <= before.hits.n_sampled + 10
+        assert after.losses.counts["over_limit"] >= 300
+        assert set(after.losses.counts) == {"over_limit"}
+        # AND with a new limit it goes on, and is quiet
+        probe.limit(1e9)
+        program.do("family", 50)
+        assert not is_readable(probe.alarm_fd)
+        assert probe.snapshot().hits.n_sampled >= after.hits.n_sampled + 300
+
+
+def test_what_was_taken_before_the_limit_is_seen_to_be_freed_beyond_it(builds: Callable[[str], Build]) -> None:
+    # GIVEN blocks that are followed when the limit is reached
+    with ProbedProgram(builds("glibc")) as program, watched(program) as probe:
+        program.do("replaced", 10)
+        probe.price(ProbeCosts({"malloc": 1_000.0}, 0.0))
+        probe.limit(1.0)
+        # WHEN the program frees them, and takes others
+        program.do("replaced", 10)
+        # THEN nothing is left of what was followed
+        assert outstanding(probe.snapshot().stacks) == {}
+
+
+def is_readable(fd: int) -> bool:
+    return bool(select.select([fd], [], [], 0)[0])
+
+
 def test_without_any_probe_attached_nothing_is_seen(builds: Callable[[str], Build]) -> None:
     # GIVEN probes that were attached and then taken away
     with ProbedProgram(builds("glibc")) as program, watched(program, fault_rate=1) as probe:
@@ -597,8 +660,8 @@ def test_a_large_mapping_is_told(builds: Callable[[str], Build]) -> None:
         # THEN both are told, with their stack
         told = [event for event in probe.events() if isinstance(event, LargeMapping)]
         assert [(event.pid, event.size_bytes) for event in told] == [(program.pid, 8_000 * 4096)] * 2
-        ids = {stack.stack_id for stack in probe.snapshot().stacks}
-        assert {event.stack_id for event in told} <= ids
+        callers = {stack.stack_id: stack.addresses[0] for stack in probe.snapshot().stacks}
+        assert [event.caller_ip for event in told] == [callers[event.stack_id] for event in told]
 
 
 def test_events_that_were_dropped_make_no_leak(builds: Callable[[str], Build]) -> None:

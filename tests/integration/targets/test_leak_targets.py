@@ -25,7 +25,7 @@ FRONT = Path(__file__).resolve().parents[2] / "targets" / "memory_leak_simulator
 N_AT_ONCE = 24
 RATE = 2e6
 # What these do happens late: they run until it has happened.
-LATE_S = {"late_start": 15.0, "exec": 9.0, "forked_later": 9.0, "dlopen": 6.0, "rare_steps": 6.0}
+LATE_S = {"late_start": 15.0, "exec": 15.0, "forked_later": 15.0, "dlopen": 6.0, "rare_steps": 6.0}
 USUAL_S = 3.5
 WITHOUT_RATE = {"descriptors", "stuck_threads", "python_threads"}
 # The leak is not in the account of the process's own anonymous memory, or other things are in it too.

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -271,6 +271,30 @@ def test_receiver_that_refuses_for_good_costs_counted_events() -> None:
             for number in range(20):
                 telemetry.emit(event(number))
             wait_until(lambda: scrape(telemetry)["memory_leak_hunter_dropped_events_total"][("sink_failed",)] == 20)
+
+
+def test_receiver_that_keeps_only_some_costs_the_others_and_says_why_once(caplog: pytest.LogCaptureFixture) -> None:
+    # GIVEN a receiver that takes each request but for two events, and repeats our token in its words
+    partial = ExportLogsServiceResponse(
+        partial_success={"rejected_log_records": 2, "error_message": "too old for s3cret"}
+    ).SerializeToString()
+    with BadServer(lambda request: answer(200, partial if request.path == "/v1/logs" else b"")) as server:
+        server.start()
+        with telemetry_with(otlp_endpoint=server.url) as telemetry:
+            # WHEN events are sent in two requests
+            for number in range(20):
+                telemetry.emit(event(number))
+            wait_until(lambda: scrape(telemetry)["memory_leak_hunter_dropped_events_total"][("sink_failed",)] == 2)
+            telemetry.emit(event(20))
+            wait_until(lambda: scrape(telemetry)["gprof_lite_otlp_rejected_total"].get(("logs",)) == 4)
+            metrics = scrape(telemetry)
+        # THEN what was not kept is counted, no more than was sent, and nothing is sent twice
+        assert metrics["memory_leak_hunter_dropped_events_total"][("sink_failed",)] == 3
+        assert sorted(map(int, ids_received(server))) == list(range(21))
+    # AND it is said once, without the token
+    said = [record for record in caplog.records if "not kept" in record.getMessage()]
+    assert len(said) == 1
+    assert said[0].__dict__["reason"] == "2 were not kept: too old for ***"
 
 
 def test_receiver_that_hangs_delays_neither_producer_nor_file_and_the_end_by_two_seconds(tmp_path: Path) -> None:

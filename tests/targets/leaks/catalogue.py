@@ -166,7 +166,7 @@ _PROCESSES: Final = (
     _leak("thread_churn", note="a thread per connection"),
     _leak("forked_child", note="the child is watched"),
     _leak("forked_later", "native", "5MB/5min", "site_forked_child", note="forks when it is watched already"),
-    _leak("exec", "native", "5MB/5min", "site_malloc", note="another program in the same process after six seconds"),
+    _leak("exec", "native", "5MB/5min", "site_malloc", note="another program in the same process after twelve seconds"),
     _leak("dlopen", note="a library opened after three seconds"),
     _leak("descriptors", stack_from="none", note="three a second"),
     _leak("stuck_threads", stack_from="none", note="one thread a second that waits for ever"),

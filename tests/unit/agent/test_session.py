@@ -14,23 +14,7 @@ from gprof_lite.model.losses import Losses
 from gprof_lite.model.profile import Window
 from gprof_lite.profilers.contract import ProcessProfile, SourceReport, SourceRole
 from gprof_lite.stop import StopToken
-
-
-class SteppingStop(StopToken):
-    """Waiting moves the fake clock to the deadline at once; set after ``n_waits`` of them."""
-
-    def __init__(self, clock: FakeClock, n_waits: int = 1 << 30) -> None:
-        super().__init__()
-        self._clock = clock
-        self._n_waits = n_waits
-
-    def wait(self, deadline: Deadline) -> bool:
-        self._n_waits -= 1
-        if self._n_waits < 0:
-            self.set()
-        else:
-            self._clock.advance(deadline.remaining_s())
-        return self.is_set
+from tests.stepping_stop import SteppingStop
 
 
 class Services:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gprof_lite.agent.growth_row import GrowthRow, growth_document
 from gprof_lite.cli.growth_report import format_growth
 from gprof_lite.model.finding import Interval, Verdict
+from gprof_lite.model.growth_row import GrowthRow
 from tests.sample_findings import FORECAST
 
 CALM = GrowthRow(10, "sshd", None, 8_000_000, 0.0, Interval(-5.0, 5.0), None, "", None, Verdict.STABLE)
@@ -51,11 +51,3 @@ def test_a_long_name_keeps_both_ends() -> None:
     row = format_growth([replace(DOOMED, container="payment-service-production-canary-7")], 60).splitlines()[1]
 
     assert "payment-ser…n-canary-7" in row
-
-
-def test_the_document_has_null_for_what_is_not_known() -> None:
-    document = growth_document(NEW)
-
-    assert document["growth_bytes_per_s"] is None
-    assert document["oom_in_s"] is None
-    assert growth_document(DOOMED)["oom_in_s"] == FORECAST.oom_in_s

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from gprof_lite.host.processes import (
     read_command_line,
     read_executable,
     read_executable_id,
+    read_program_image,
     scan_processes,
 )
 from tests.unit.host.fake_proc import add_process, stat_text
@@ -52,7 +54,7 @@ def test_a_kernel_thread_has_no_executable(tmp_path: Path) -> None:
     assert read_executable_id(7, tmp_path) is None
 
 
-@pytest.mark.parametrize("read", [read_executable, read_executable_id, read_command_line])
+@pytest.mark.parametrize("read", [read_executable, read_executable_id, read_program_image, read_command_line])
 def test_a_vanished_process_is_gone(tmp_path: Path, read) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(TargetGone):
         read(7, tmp_path)
@@ -78,6 +80,21 @@ def test_an_exec_changes_the_executable_id(tmp_path: Path) -> None:
     (directory / "exe").symlink_to(second)
 
     assert before != read_executable_id(7, tmp_path)
+
+
+def test_an_exec_changes_the_image_also_of_the_same_program() -> None:
+    # GIVEN a program that waits, becomes itself and waits again
+    script = "read x; exec sh -c 'echo again; read x'"
+    with subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        before = read_program_image(process.pid)
+        assert before == read_program_image(process.pid)
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"again\n"
+
+        assert before != read_program_image(process.pid)
 
 
 class TestCpuMeter:

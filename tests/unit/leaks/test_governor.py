@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gprof_lite.leaks.governor import FIRST_POLL_S, SLOWEST_POLL_S, Governor, GovernorStep, Level
+from gprof_lite.leaks.governor import (
+    DENSEST,
+    FIRST_POLL_S,
+    LEAST_ALLOWED_NS,
+    SLOWEST_POLL_S,
+    Governor,
+    GovernorStep,
+    Level,
+)
 from gprof_lite.leaks.meter import Meter
 from gprof_lite.model.allocation import ProbeCosts, ProbeHits, ProbeTuning
 
@@ -44,29 +52,41 @@ def run(
     sampled_share: float = 0.001,
     faults_per_s: float = 0.0,
     budget_percent: float = 0.1,
+    answer_s: float | None = None,
 ) -> Run:
-    """A window in simulated time; the target is never slowed down by the probes, which is the worst case."""
+    """A window in simulated time; the target is never slowed down by the probes, which is the worst case.
+
+    Args:
+        answer_s: how long it takes from when the allowed time is spent until the governor is asked; None: nobody
+            notices that it is spent.
+    """
     tuning = ProbeTuning()
     governor = Governor(
         budget_percent=budget_percent, n_cpus=N_CPUS, window_s=window_s, started_s=0.0, costs=COSTS, tuning=tuning
     )
-    n_pairs = n_sampled = n_faults = 0.0
-    now_s, attached, faults_attached, next_s = 0.0, True, True, FIRST_POLL_S
+    n_taken = n_freed = n_sampled = n_faults = 0.0
+    now_s, attached, taking, faults_attached, next_s = 0.0, True, True, True, FIRST_POLL_S
+    allowed_ns = governor.allowed_ns
     result = Run(governor, [], 0.0, 0.0)
     while now_s < window_s:
+        if answer_s is not None and attached:
+            next_s = min(next_s, now_s + allowed_ns / max(1.0, pairs_per_s(now_s) * 1450.0) + answer_s)
         then_s, now_s = now_s, min(next_s, window_s)
-        n_new = pairs_per_s(then_s) * (now_s - then_s) if attached else 0.0
-        n_new_sampled = n_new * sampled_share * ProbeTuning().sample_bytes / max(1, tuning.sample_bytes)
+        n_frees = pairs_per_s(then_s) * (now_s - then_s) if attached else 0.0
+        n_takes = n_frees if taking else 0.0
+        n_new_sampled = n_takes * sampled_share * ProbeTuning().sample_bytes / max(1, tuning.sample_bytes)
         n_new_faults = faults_per_s * (now_s - then_s) if faults_attached else 0.0
-        n_pairs, n_sampled, n_faults = n_pairs + n_new, n_sampled + n_new_sampled, n_faults + n_new_faults
-        poll_ns = n_new * 1450.0 + n_new_sampled * 2000.0 + n_new_faults * 900.0
+        n_taken, n_freed, n_sampled = n_taken + n_takes, n_freed + n_frees, n_sampled + n_new_sampled
+        n_faults += n_new_faults
+        poll_ns = (n_takes + n_frees) * 725.0 + n_new_sampled * 2000.0 + n_new_faults * 900.0
         result.spent_ns += poll_ns
         result.largest_poll_ns = max(result.largest_poll_ns, poll_ns)
-        hits = ProbeHits({"malloc": int(n_pairs), "free": int(n_pairs), "fault": int(n_faults)}, int(n_sampled))
+        hits = ProbeHits({"malloc": int(n_taken), "free": int(n_freed), "fault": int(n_faults)}, int(n_sampled))
         step = governor.step(now_s, hits)
         result.steps.append((now_s, step))
-        attached, tuning, next_s = step.attached, step.tuning, max(step.ask_again_s, now_s + 1e-3)
-        faults_attached = step.level is not Level.DETACHED
+        attached, taking = step.attached, step.attached and step.taking
+        tuning, next_s = step.tuning, max(step.ask_again_s, now_s + 1e-3)
+        faults_attached, allowed_ns = step.faults and step.level is not Level.DETACHED, step.allowed_ns
     return result
 
 
@@ -85,7 +105,7 @@ def test_a_busy_target_is_followed_in_bursts_to_the_end(pairs_per_s: float) -> N
     assert result.spent_ns <= result.budget_ns
     assert result.spent_ns >= 0.7 * result.budget_ns
     last_attached_s = max(now_s for now_s, step in result.steps if step.attached)
-    assert last_attached_s >= 50.0
+    assert last_attached_s >= 60.0 * (1 - 0.75 / 3)
     statistics = result.governor.statistics()
     assert statistics.n_bursts >= 3
     assert "pieces" in statistics.downgrades[0]
@@ -100,8 +120,37 @@ def test_two_million_mallocs_a_second_stay_inside_the_budget(window_s: float) ->
     assert result.spent_ns <= result.budget_ns
     assert statistics.percent <= 0.1
     # AND it is said what was not seen
-    assert "Allocations were followed for" in statistics.downgrades[0]
+    assert "New allocations were followed for" in statistics.downgrades[0]
     assert "0.1 % of the host's CPU" in statistics.downgrades[0]
+
+
+@pytest.mark.parametrize("window_s", [10.0, 60.0])
+@pytest.mark.parametrize("pairs_per_s", [50_000.0, 2_000_000.0])
+def test_whoever_is_asked_when_the_allowed_time_is_spent_keeps_the_smallest_budget(
+    window_s: float, pairs_per_s: float
+) -> None:
+    # GIVEN a busy target, a budget of 2 or 12 ms, and an answer within 0.1 ms
+    result = run(lambda _: pairs_per_s, window_s, budget_percent=0.01, answer_s=0.0001)
+    # THEN what is spent beyond is that of one answer
+    assert result.spent_ns <= result.budget_ns + pairs_per_s * 1450.0 * 0.0001
+    # AND without one, the first look alone would have cost more
+    assert run(lambda _: 2_000_000.0, window_s, budget_percent=0.01).spent_ns > 2 * result.budget_ns
+
+
+def test_what_is_allowed_is_a_part_of_what_is_left_and_never_nothing() -> None:
+    result = run(lambda _: 200_000.0, answer_s=0.001)
+    budget_ns = result.budget_ns
+    assert all(LEAST_ALLOWED_NS <= step.allowed_ns <= budget_ns for _, step in result.steps)
+    # Nobody knows the target yet: enough to be sure, no more.
+    fresh = Governor(budget_percent=0.1, n_cpus=2, window_s=60.0, started_s=0.0, costs=COSTS, tuning=ProbeTuning())
+    assert fresh.allowed_ns == pytest.approx(0.05 * budget_ns)
+
+
+def test_what_is_hit_until_the_probes_are_gone_is_counted() -> None:
+    governor = Governor(budget_percent=0.1, n_cpus=2, window_s=60.0, started_s=0.0, costs=COSTS, tuning=ProbeTuning())
+    governor.step(59.9, ProbeHits({"malloc": 1000}, 0))
+    governor.finish(60.0, ProbeHits({"malloc": 3000}, 0))
+    assert governor.statistics().spent_ns == pytest.approx(3000 * 725.0)
 
 
 def test_where_stacks_are_what_costs_fewer_are_collected() -> None:
@@ -165,6 +214,27 @@ def test_bursts_are_spread_over_the_window_and_never_in_step() -> None:
     assert max(gaps_s) > 1.3 * min(gaps_s)
 
 
+def test_where_frees_can_be_paid_for_they_are_seen_throughout() -> None:
+    # GIVEN a target whose frees cost half of the budget, and whose followed allocations cost several times as much
+    result = run(lambda _: 1_200.0, sampled_share=0.9)
+    statistics = result.governor.statistics()
+    # THEN it is seen freeing all the time, and allocating in pieces spread over the window
+    assert statistics.level is Level.BURSTS
+    assert statistics.attached_s >= 0.95 * 60.0
+    assert 2.0 < statistics.taking_s < 45.0
+    assert statistics.n_bursts >= 12
+    assert result.spent_ns <= result.budget_ns
+
+
+def test_in_bursts_more_of_the_calls_are_followed() -> None:
+    # GIVEN a target of which the hits cost too much, and hardly any of whose calls is followed
+    result = run(lambda _: 5_000.0, sampled_share=0.01)
+    tunings = {step.tuning.sample_bytes for _, step in result.steps if step.level is Level.BURSTS}
+    # THEN the budget holds all the same
+    assert tunings == {ProbeTuning().sample_bytes // DENSEST}
+    assert result.spent_ns <= result.budget_ns
+
+
 def test_a_burst_ends_with_a_look_at_frees_only() -> None:
     steps = [step for _, step in run(lambda _: 3_000.0).steps if step.level is Level.BURSTS]
     ends = [before for before, after in pairwise(steps) if before.attached and not after.attached]
@@ -180,8 +250,8 @@ def test_a_budget_of_nothing_is_refused() -> None:
 def test_the_meter_adds_up_over_counters_that_begin_anew() -> None:
     # GIVEN counters that were reset in between
     meter = Meter(COSTS, 0.0)
-    meter.read(1.0, ProbeHits({"malloc": 1000}, 10), attached=True)
-    meter.read(2.0, ProbeHits({"malloc": 400}, 5), attached=True)
+    meter.read(1.0, ProbeHits({"malloc": 1000}, 10), attached=True, taking=True)
+    meter.read(2.0, ProbeHits({"malloc": 400}, 5), attached=True, taking=True)
     # THEN what came before still counts
     assert meter.spent_ns == pytest.approx(1400 * 725.0 + 15 * 2000.0)
     assert meter.attached_s == 2.0
@@ -189,7 +259,7 @@ def test_the_meter_adds_up_over_counters_that_begin_anew() -> None:
 
 def test_a_probe_of_unknown_cost_costs_as_much_as_the_dearest() -> None:
     meter = Meter(COSTS, 0.0)
-    meter.read(1.0, ProbeHits({"mremap": 10}, 0), attached=True)
+    meter.read(1.0, ProbeHits({"mremap": 10}, 0), attached=True, taking=True)
     assert meter.spent_ns == pytest.approx(9000.0)
 
 

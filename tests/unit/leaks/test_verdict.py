@@ -180,6 +180,28 @@ def test_growth_alone_names_what_stayed_and_not_who_allocates_most() -> None:
     assert judgement.stacks[0].leaking
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_few_large_blocks_seen_in_bursts_leak_when_the_memory_grows_as_fast(seed: int) -> None:
+    # GIVEN a block of 1 MiB every six seconds, half of which is seen
+    sites = [leak(GUILTY, 1 << 20, 50 * MB_PER_5_MIN)]
+    grows, rests = line(50 * MB_PER_5_MIN), flat()
+    seen = observe(sites, seed, pieces(0.5))
+    judgement = judge(replace(seen, private=grows), THRESHOLDS)
+    assert judgement.verdict is Verdict.LEAK
+    assert judgement.stacks[0].stack_id == GUILTY
+    # AND without the growth of the process so few prove nothing
+    assert judge(replace(seen, private=rests), THRESHOLDS).verdict is not Verdict.LEAK
+
+
+def test_in_bursts_what_is_more_than_the_memory_there_is_was_freed() -> None:
+    # GIVEN a place that seems to keep 50 MB a minute, and a process that gave its memory back before the end
+    seen = observe([leak(GUILTY, 1024, 250 * MB_PER_5_MIN)], 1, pieces(0.6))
+    times_s = [float(second) for second in range(61)]
+    gave_back = Series(times_s, [60.0 * MB if second < 50 else 5.0 * MB for second in times_s])
+    assert judge(replace(seen, private=gave_back), THRESHOLDS).verdict is not Verdict.LEAK
+    assert judge(replace(seen, private=flat(60.0 * MB)), THRESHOLDS).verdict is Verdict.LEAK
+
+
 def test_in_bursts_a_slower_leak_stays_unseen_and_the_judgement_says_so() -> None:
     whole, burst = (judge(observe([], 1, bursts), THRESHOLDS) for bursts in ((), BURSTS))
     assert burst.minimum_detectable_bytes_per_s > whole.minimum_detectable_bytes_per_s
@@ -206,6 +228,7 @@ def growing_block(sizes: Sequence[int]) -> AllocationHistory:
     ("sizes", "leaks"),
     [
         pytest.param([100_000 * (index + 1) for index in range(30)], True, id="grows on"),
+        pytest.param([40_000_000 + 500_000 * index for index in range(30)], True, id="was large before, grows on"),
         pytest.param([100_000 * min(index + 1, 12) for index in range(30)], False, id="stops"),
         pytest.param([100_000] * 15 + [3_000_000] * 15, False, id="grew once"),
         pytest.param([100_000 * (index % 6 + 1) for index in range(30)], False, id="shrinks again"),

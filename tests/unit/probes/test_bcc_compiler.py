@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from gprof_lite.probes.bcc_compiler import (
 )
 from gprof_lite.probes.bcc_object import BccObject, headers_match, with_descriptors
 
+SOURCES = Path(__file__).parents[3] / "bpf"
 SOURCE = """
 #include "compat.h"
 MAP_HASH(blocks, struct block_key, struct block, 262144)
@@ -53,10 +55,16 @@ def test_definitions_number_the_maps_and_carry_the_settings() -> None:
 
 
 def test_every_shipped_source_declares_each_map_once() -> None:
-    for source in Path(__file__).parents[3].glob("bpf/*.bpf.c"):
+    for source in SOURCES.glob("*.bpf.c"):
         names = declared_maps(source.read_text())
         assert len(names) == len(set(names))
         assert source.read_text().count("MAP_") >= len(names)
+
+
+def test_no_map_gives_up_entries_by_itself() -> None:
+    # An LRU map would give up the blocks that nobody frees.
+    assert [path.name for path in SOURCES.glob("*.[ch]") if re.search(r"lru_hash|LRU_HASH", path.read_text())] == []
+    assert len(list(SOURCES.glob("*.[ch]"))) > 10
 
 
 def test_numbers_of_maps_become_descriptors_and_nothing_else_changes() -> None:

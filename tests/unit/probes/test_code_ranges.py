@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gprof_lite.probes.allocation_layout import CODE_RANGES, CODE_TABLE
 from gprof_lite.probes.allocators import AllocatorMap, AllocatorModule
@@ -121,3 +123,10 @@ def _find(table: bytes, address: int) -> int | None:
         step //= 2
     end = ends[at]
     return end & 15 if address < end & ~15 else None
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=400))
+def test_any_bytes_are_parts_inside_them_or_none(code: bytes) -> None:
+    for start, end in frame_pointer_parts(code):
+        assert 0 <= start < end <= len(code)

@@ -37,6 +37,13 @@ def test_the_verifiers_verdict_is_taken_out_of_its_log(tmp_path: Path) -> None:
     assert error.verifier_log.endswith("processed 9 insns (limit 1000000)")
 
 
+def test_an_interrupted_verifier_has_refused_nothing(tmp_path: Path) -> None:
+    words = "-- BEGIN PROG LOAD LOG --\n0: R1=ctx()\n1: (bf) r6 = r1\n-- END PROG LOAD LOG --"
+    refusal = explain("probe", errno.EAGAIN, words, release="6.1.0", sys=tmp_path, proc=tmp_path)
+    assert refusal.reason == "the kernel was interrupted while it verified it"
+    assert refusal.hint == "try again"
+
+
 def test_what_the_verifier_appends_is_no_verdict(tmp_path: Path) -> None:
     log = "infinite loop detected at insn 37\ncur state: R0=1\nold state: R0=2\nprocessed 1 insns"
     error = explain("x", errno.EINVAL, "", verifier_log=log, **world(tmp_path))

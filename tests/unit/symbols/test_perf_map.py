@@ -90,6 +90,14 @@ def test_a_linked_directory_does_not_lead_out_of_the_root(world: SymbolWorld, pa
     assert read_perf_map(PID, proc=world.proc) is None
 
 
+def test_a_file_of_a_process_that_had_the_same_pid_before_is_refused(world: SymbolWorld, path: Path) -> None:
+    path.write_text("1000 10 one\n")
+    written_s = path.stat().st_mtime
+    assert read_perf_map(PID, started_utc_s=written_s - 60.0, proc=world.proc) is not None
+    with pytest.raises(FormatError, match="older than the process"):
+        read_perf_map(PID, started_utc_s=written_s + 60.0, proc=world.proc)
+
+
 def test_another_users_file_is_refused(world: SymbolWorld, path: Path) -> None:
     path.write_text("1000 10 one\n")
     (world.proc / str(PID) / "status").write_text("Uid:\t12345\t12345\t12345\t12345\nNSpid:\t7\n")

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 from gprof_lite.telemetry.events import EventProcess, EventType, MemoryEvent
 from gprof_lite.telemetry.metrics import ERRORS, PROCESSING_DURATION, UNFREED
-from gprof_lite.telemetry.otlp import Origin, encode_logs, encode_metrics
+from gprof_lite.telemetry.otlp import (
+    LOGS_PATH,
+    METRICS_PATH,
+    Origin,
+    Receipt,
+    encode_logs,
+    encode_metrics,
+    parse_receipt,
+)
 from gprof_lite.telemetry.registry import Registry
 
 ORIGIN = Origin("web-1", 1000)
@@ -75,3 +89,32 @@ def test_resource_names_the_host() -> None:
     attributes = {one.key: one.value.string_value for one in body.resource_logs[0].resource.attributes}
     assert attributes["service.name"] == "gprof-lite"
     assert attributes["host.name"] == "web-1"
+
+
+def test_a_receiver_says_how_much_it_did_not_keep() -> None:
+    logs = ExportLogsServiceResponse(partial_success={"rejected_log_records": 3, "error_message": "too old"})
+    metrics = ExportMetricsServiceResponse(partial_success={"rejected_data_points": 5, "error_message": "no tenant"})
+    assert parse_receipt(LOGS_PATH, logs.SerializeToString()) == Receipt(3, "too old")
+    assert parse_receipt(METRICS_PATH, metrics.SerializeToString()) == Receipt(5, "no tenant")
+
+
+@pytest.mark.parametrize("path", [LOGS_PATH, METRICS_PATH])
+def test_an_empty_answer_means_that_all_was_kept(path: str) -> None:
+    assert parse_receipt(path, b"") == Receipt()
+
+
+def test_a_negative_number_is_none() -> None:
+    answer = ExportLogsServiceResponse(partial_success={"rejected_log_records": -3}).SerializeToString()
+    assert parse_receipt(LOGS_PATH, answer) == Receipt()
+
+
+def test_an_answer_that_is_something_else_is_said_to_be_so() -> None:
+    assert not parse_receipt(LOGS_PATH, b"<html>It works!</html>").is_readable
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=200))
+def test_any_answer_is_read_or_said_to_be_unreadable(answer: bytes) -> None:
+    receipt = parse_receipt(LOGS_PATH, answer)
+    assert receipt.n_rejected >= 0
+    assert receipt.is_readable or receipt == Receipt(is_readable=False)

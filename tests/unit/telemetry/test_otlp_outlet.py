@@ -11,24 +11,25 @@ from gprof_lite.clock import Deadline, FakeClock
 from gprof_lite.errors import DeliveryError, Rejected, TooLarge, Transient, Unauthorized
 from gprof_lite.stop import StopRequested, StopToken
 from gprof_lite.telemetry.events import EventType, MemoryEvent
-from gprof_lite.telemetry.otlp import LOGS_PATH, METRICS_PATH, Origin
+from gprof_lite.telemetry.otlp import LOGS_PATH, METRICS_PATH, Origin, Receipt
 from gprof_lite.telemetry.otlp_outlet import GATHER_S, MAX_BATCH, N_ATTEMPTS, OtlpOutlet, OtlpTarget
 from gprof_lite.telemetry.registry import Registry
 
 
 class FakeReceiver:
-    """Takes what ``refuse`` lets it; keeps the ids of the events of each request."""
+    """Takes what ``refuse`` lets it and answers ``receipt``; keeps the ids of the events of each request."""
 
     def __init__(self, refuse: Callable[[list[str]], DeliveryError | None] = lambda ids: None) -> None:
         self.refuse = refuse
         self.taken: list[list[str]] = []
         self.n_pushes = 0
         self.n_attempts = 0
+        self.receipt = Receipt()
 
-    def post(self, path: str, body: bytes, content_type: str, deadline: Deadline, stop: StopToken) -> None:
+    def post(self, path: str, body: bytes, content_type: str, deadline: Deadline, stop: StopToken) -> Receipt:
         if path == METRICS_PATH:
             self.n_pushes += 1
-            return
+            return self.receipt
         assert path == LOGS_PATH
         self.n_attempts += 1
         ids = [
@@ -39,6 +40,7 @@ class FakeReceiver:
         if error is not None:
             raise error
         self.taken.append(ids)
+        return self.receipt
 
     def close(self) -> None:
         pass
@@ -50,6 +52,7 @@ class Report:
     def __init__(self) -> None:
         self.n_lost = 0
         self.failed: list[str] = []
+        self.receipts: list[tuple[str, Receipt]] = []
 
     def lost(self, n: int, what: str, why: str) -> None:
         self.n_lost += n
@@ -57,6 +60,9 @@ class Report:
     def requested(self, path: str, error: DeliveryError | None) -> None:
         if error is not None:
             self.failed.append(path)
+
+    def rejected(self, path: str, receipt: Receipt) -> None:
+        self.receipts.append((path, receipt))
 
 
 class Scene:
@@ -162,6 +168,36 @@ def test_what_is_refused_for_good_is_not_tried_again(scene: Scene) -> None:
     scene.send(3)
     assert scene.receiver.n_attempts == 1
     assert scene.report.n_lost == 3
+
+
+@pytest.mark.parametrize(("n_rejected", "n_lost"), [(2, 2), (3, 3), (1 << 62, 3), (0, 0)])
+def test_what_the_receiver_takes_and_does_not_keep_is_counted_and_not_sent_again(
+    scene: Scene, n_rejected: int, n_lost: int
+) -> None:
+    scene.receiver.receipt = Receipt(n_rejected, "too old")
+    scene.send(3)
+    assert scene.receiver.n_attempts == 1
+    assert scene.report.n_lost == n_lost
+    assert (LOGS_PATH, scene.receiver.receipt) in scene.report.receipts
+
+
+def test_data_points_that_are_not_kept_are_told_and_cost_no_event(scene: Scene) -> None:
+    scene.receiver.receipt = Receipt(7, "no such tenant")
+    scene.outlet.send_due()
+    assert scene.report.receipts == [(METRICS_PATH, Receipt(7, "no such tenant"))]
+    assert scene.report.n_lost == 0
+
+
+def test_at_the_end_too_it_is_counted_what_was_not_kept(scene: Scene) -> None:
+    scene.outlet.offer(events(5))
+    scene.receiver.receipt = Receipt(4, "")
+    scene.outlet.send_last(Deadline.after(1, scene.clock), scene.stop)
+    assert scene.report.n_lost == 4
+
+
+def test_a_receiver_that_kept_all_is_not_talked_about(scene: Scene) -> None:
+    scene.send(3)
+    assert scene.report.receipts == []
 
 
 def test_too_large_is_halved_until_it_fits_and_only_what_never_fits_is_lost(scene: Scene) -> None:

@@ -109,6 +109,7 @@ static void *be_busy_for_two_seconds(void *unused)
 		churn(20);
 		nap_ms(100);
 	}
+	end_churn();
 	return NULL;
 }
 void step_thread_burst(void)

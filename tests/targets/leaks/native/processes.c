@@ -15,6 +15,7 @@
 #endif
 
 #define N_THREADS 16
+#define START_S 12 /* of what shall not be there yet when a watcher on a busy host has begun to look */
 
 SITE static void site_threads(size_t size)
 {
@@ -91,11 +92,11 @@ void step_forked_later(void)   /* the parent is watched already when the child c
 {
 	static int pid;
 
-	if (!pid && elapsed_s() > 6 && !(pid = fork_child()))
+	if (!pid && elapsed_s() > START_S && !(pid = fork_child()))
 		live_as_child();
 }
 
-/* The same process, with another program in it from the sixth second on. */
+/* The same process, with another program in it from START_S on. */
 void step_exec(void)
 {
 	static char rest[32];
@@ -104,7 +105,7 @@ void step_exec(void)
 		step_malloc();
 		return;
 	}
-	if (elapsed_s() < 6)
+	if (elapsed_s() < START_S)
 		return;
 	setenv("SIMULATOR_HAS_EXECED", "1", 1);
 	for (char **argument = simulator_argv; *argument; argument++)

@@ -185,13 +185,13 @@ SITE static void *any_request(void)
 	}
 }
 
+static _Thread_local struct {
+	void *briefly[N_SHORT], *longer[N_LONG];
+	unsigned n;
+} blocks;
+
 SITE void churn(unsigned n_pairs)
 {
-	static _Thread_local struct {
-		void *briefly[N_SHORT], *longer[N_LONG];
-		unsigned n;
-	} blocks;
-
 	for (unsigned i = 0; i < n_pairs; i++) {
 		bool longer = blocks.n++ % 128 == 0;
 		void **slot = longer ? &blocks.longer[draw() % N_LONG] : &blocks.briefly[draw() % N_SHORT];
@@ -200,6 +200,15 @@ SITE void churn(unsigned n_pairs)
 		*slot = any_request();
 	}
 	worked(n_pairs);
+}
+
+void end_churn(void)
+{
+	for (unsigned i = 0; i < N_SHORT; i++)
+		free(blocks.briefly[i]);
+	for (unsigned i = 0; i < N_LONG; i++)
+		free(blocks.longer[i]);
+	memset(&blocks, 0, sizeof(blocks));
 }
 
 void start_thread(void *(*body)(void *), void *argument)

@@ -53,6 +53,7 @@ void *fill(void *block, size_t bytes);  /* touch all of it; ends the program whe
 const char *text_of(size_t length);     /* some string of this length, per thread, until the next call */
 
 void churn(unsigned n_pairs);           /* background work of the calling thread: n_pairs of malloc and free */
+void end_churn(void);                   /* before the calling thread ends: what it still holds goes back */
 void start_thread(void *(*body)(void *), void *argument);  /* detached, ends the program when it cannot */
 int fork_child(void);                   /* fork(2); the child dies with its parent and is stopped at the end */
 void watch_this(int pid);               /* say that the process to look at is another one */

@@ -1,10 +1,9 @@
-"""GrowthRow: one line of the table of growing memory, a process or a container. A value; growth_watch.py makes it."""
+"""GrowthRow: one line of the table of growing memory, a process or a container."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from gprof_lite.model.finding import Forecast, Interval, Verdict
 
@@ -22,6 +21,7 @@ class GrowthRow:
         limit_bytes, limit_source: the tightest limit above it, None without one.
         verdict: so far; of a cgroup always what its growth alone says.
         words: one short sentence why.
+        start_time_ticks: with ``pid`` the identity of the process; None for a cgroup.
     """
 
     pid: int | None
@@ -35,6 +35,7 @@ class GrowthRow:
     forecast: Forecast | None
     verdict: Verdict
     words: str = ""
+    start_time_ticks: int | None = None
 
     @property
     def danger(self) -> tuple[float, float, float]:
@@ -42,22 +43,3 @@ class GrowthRow:
         oom_in_s = self.forecast.oom_in_s if self.forecast and self.forecast.oom_in_s is not None else math.inf
         low = self.growth_interval.low if self.growth_interval else 0.0
         return oom_in_s, -max(low, 0.0), -float(self.rss_bytes)
-
-
-def growth_document(row: GrowthRow) -> dict[str, Any]:
-    """The row as JSON values; figures that are not known are null."""
-    forecast = row.forecast
-    return {
-        "pid": row.pid,
-        "name": row.name,
-        "container": row.container,
-        "rss_bytes": row.rss_bytes,
-        "growth_bytes_per_s": row.growth_bytes_per_s,
-        "growth_interval": [row.growth_interval.low, row.growth_interval.high] if row.growth_interval else None,
-        "limit_bytes": row.limit_bytes,
-        "limit_source": row.limit_source,
-        "oom_in_s": forecast.oom_in_s if forecast else None,
-        "probability_within_horizon": round(forecast.probability_within_horizon, 4) if forecast else None,
-        "verdict": row.verdict.value,
-        "words": row.words,
-    }
