@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,13 @@ BUILDS: Final = {
     "not-pie": ("g++", *FLAGS, "-no-pie"),
 }
 
+LIBRARY_SOURCE: Final = """
+__attribute__((noinline)) static void deeper(void (*callback)(int), int n, char *place)
+{ char local[n * 16 + 16]; local[n] = place[0]; if (n) deeper(callback, n - 1, local); else callback(0);
+  __asm__ volatile("" : : "r"(local) : "memory"); }
+void through_library(void (*callback)(int), int n) { char place[8] = {0}; deeper(callback, n, place); }
+"""
+
 Stack = tuple[int, ...]
 
 
@@ -39,11 +47,25 @@ def build(name: str, directory: Path) -> Path:
     return program
 
 
+def build_library(directory: Path) -> Path:
+    """The library that the shape ``library`` loads."""
+    library = directory / "libshapes.so"
+    command = ("gcc", "-O2", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-shared", "-fPIC")
+    subprocess.run([*command, "-x", "c", "-o", str(library), "-"], input=LIBRARY_SOURCE.encode(), check=True)
+    return library
+
+
 class UnwoundProgram:
     """The program, running. A context manager."""
 
-    def __init__(self, program: Path) -> None:
-        self._process = subprocess.Popen([str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, program: Path, **environment: str) -> None:
+        self._process = subprocess.Popen(
+            [str(program)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
         self.do("nothing")
 
     @property
@@ -66,6 +88,12 @@ class UnwoundProgram:
                 return stacks
             stacks.add(tuple(int(address, 16) for address in line.split()))
         raise AssertionError(f"the program ended: {self._process.wait()}")
+
+    def end(self) -> None:
+        """Let it end by itself."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=10)
 
     def __enter__(self) -> Self:
         return self

@@ -372,6 +372,8 @@ class AllocationProbe:
     def _close_probes(self) -> None:
         for target in self._targets.values():
             target.detach()
+            if self._unwinding is not None:
+                self._unwinding.forget(target.pid)
 
     def _living(self) -> tuple[AllocationTarget, ...]:
         return tuple(target for target in self._targets.values() if not target.has_ended)
