@@ -306,8 +306,11 @@ static __always_inline bool take_stack(struct pt_regs *ctx, struct thread_state 
 	collect_stack(&thread->walk, map_lookup(code, &tgid));
 	spend(stack_price());
 	if (mine) {
+		u32 stop = thread->walk.record.stop;
+
 		ADD(mine->n_sampled, 1);
-		ADD(mine->stops[thread->walk.record.stop & (STACK_STOPS - 1)], 1);
+		if (stop < STACK_STOPS)
+			ADD(mine->stops[stop], 1);
 	}
 	known = map_lookup(stacks, &thread->walk.id);
 	if (!known) {

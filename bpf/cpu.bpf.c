@@ -94,7 +94,8 @@ static __always_inline bool keep_user_stack(struct bpf_perf_event_data *ctx, str
 	collect_stack(walk, NULL);
 	stop = walk->record.stop;
 	mine->n_walks++;
-	mine->stops[stop & (STACK_STOPS - 1)]++;
+	if (stop < STACK_STOPS)
+		mine->stops[stop]++;
 	*is_cut = stop != STACK_COMPLETE;
 	key->user_stack = walk->id;
 	known = map_lookup(stacks, &walk->id);

@@ -54,7 +54,7 @@ enum stack_stop {
 	STACK_NO_RULE = 7, /* no table of this code, or none of its rows: and neither frame pointer nor search helped */
 	STACK_UNSUPPORTED = 8, /* a rule that 24 bits cannot hold */
 	STACK_BAD_CFA = 9,     /* the caller's part of the stack would lie below */
-	STACK_STOPS = 16,
+	STACK_STOPS,
 };
 
 /* What the registers say of the first frame. */
@@ -97,10 +97,12 @@ struct unwound_process {
  * the loops below do not multiply (on the program's own stack they do: a million instructions, refused). */
 struct stack_walk {
 	struct frame_registers at;
-	u32 from;     /* enum stack_from, of the first frame */
-	u32 is_exact; /* pc is no return address */
-	u32 mapping;  /* number of the last one that was found */
-	u32 guesses;  /* callers found by searching */
+	u32 from;	 /* enum stack_from, of the first frame */
+	u32 is_exact;	 /* pc is no return address */
+	u32 mapping;	 /* number of the last one that was found */
+	u32 guesses;	 /* callers found by searching */
+	u32 has_frame;	 /* the frame pointer leads to a frame: a search ends there */
+	u32 n_to_bottom; /* with so many frames the walk reached one that was put there, not called */
 	struct unwound_process process;
 	u64 id;			  /* hash of all frames, process and tag */
 	u64 last_end, before_end; /* ends and flags of the code ranges of the last frame and of the one before */
@@ -130,7 +132,7 @@ static __always_inline u64 code_end(const struct code_table *code, u64 address)
 }
 
 /* Does a call instruction end right before this address? x86: e8 rel32, or ff /2 in its lengths of 2, 3, 4, 6, 7. */
-static __always_inline bool follows_call(u64 address)
+STACK_FUNCTION int follows_call(u64 address)
 {
 	u8 before[8] = {};
 
@@ -148,11 +150,11 @@ static __always_inline bool is_frame(u64 bp, u64 sp)
 }
 
 /* Is there a frame at bp: above the saved frame pointer, an address that a call returns to? */
-static __always_inline bool is_frame_of_code(const struct code_table *code, u64 bp)
+STACK_FUNCTION int is_frame_of_code(const struct code_table *code, u64 bp)
 {
 	u64 above = 0;
 
-	return !bpf_probe_read_user(&above, sizeof(above), (void *)(bp + 8)) && code_end(code, above) &&
+	return code && !bpf_probe_read_user(&above, sizeof(above), (void *)(bp + 8)) && code_end(code, above) &&
 	       follows_call(above);
 }
 
@@ -188,6 +190,32 @@ static __always_inline bool read_word(struct stack_walk *walk, u64 address, u64 
 	return true;
 }
 
+/* Is this word of the window what a call left behind? If so, the walk goes there. A function of its own, or the
+ * verifier would go through it for every word. */
+STACK_FUNCTION int is_caller(struct stack_walk *walk, const struct code_table *code, u32 at)
+{
+	u64 word, slot, end;
+
+	if (!walk || !code)
+		return 0;
+	word = walk->window[at & (STACK_WINDOW - 1)];
+	slot = walk->at.sp + 8 * (u64)at;
+	if (word > slot && word - slot < STACK_REACH) {
+		if (!walk->saved_bp && !walk->has_frame && !(word & 7) && is_frame_of_code(code, word))
+			walk->saved_bp = word;
+		return 0;
+	}
+	end = code_end(code, word);
+	/* libc calls programs, and itself; that it called another library is a left-over of some earlier call. */
+	if (!end || ((end & CODE_SYSTEM) && !(walk->last_end & (CODE_SYSTEM | CODE_PROGRAM))))
+		return 0;
+	if (!follows_call(word))
+		return 0;
+	walk->at.pc = word;
+	walk->at.sp = slot + 8;
+	return 1;
+}
+
 /* The caller of a function that keeps no frame pointer: search its frame for what a call left behind.
  *
  * at.pc is inside such a function and at.sp is the lowest word of its frame. A word that lies in code and follows a
@@ -210,31 +238,16 @@ STACK_FUNCTION int find_caller(struct stack_walk *walk, const struct code_table 
 	fill_window(walk, walk->at.sp);
 	if (walk->window_bytes / 8 < n_words)
 		n_words = walk->window_bytes / 8;
+	walk->has_frame = has_frame;
 	walk->saved_bp = 0;
 	for (u32 i = 0; i < STACK_SEARCHED; i++) {
-		u64 word, slot, end;
-
 		if (i >= n_words)
 			break;
-		word = walk->window[i];
-		slot = walk->at.sp + 8 * i;
-		if (word > slot && word - slot < STACK_REACH) {
-			if (!walk->saved_bp && !has_frame && !(word & 7) && is_frame_of_code(code, word))
-				walk->saved_bp = word;
-			continue;
+		if (is_caller(walk, code, i)) {
+			if (walk->saved_bp)
+				walk->at.bp = walk->saved_bp;
+			return 1;
 		}
-		end = code_end(code, word);
-		/* libc calls programs, and itself; that it called another library is a left-over of some earlier call.
-		 */
-		if (!end || ((end & CODE_SYSTEM) && !(walk->last_end & (CODE_SYSTEM | CODE_PROGRAM))))
-			continue;
-		if (!follows_call(word))
-			continue;
-		walk->at.pc = word;
-		walk->at.sp = slot + 8;
-		if (walk->saved_bp)
-			walk->at.bp = walk->saved_bp;
-		return 1;
 	}
 	return 0;
 }
@@ -294,6 +307,7 @@ static __always_inline bool walk_by_tables(struct stack_walk *walk, const struct
 	walk->process = *process;
 	walk->mapping = process->first;
 	walk->guesses = 0;
+	walk->n_to_bottom = 0;
 	walk->is_exact = walk->from != STACK_AT_RETURN;
 	fill_window(walk, walk->at.sp);
 	stop = unwind(walk, code);
@@ -318,10 +332,34 @@ static __always_inline void forget_mappings(u32 tgid)
 #define forget_mappings(tgid) (void)(tgid)
 #endif
 
+/* One frame more by the frame pointer. Returns why there is none, or STACK_RUNNING. A function of its own, or the
+ * verifier would go through it as often as the loop does. */
+STACK_FUNCTION int add_caller(struct stack_walk *walk, const struct code_table *code)
+{
+	u32 stop;
+
+	if (!walk)
+		return STACK_NO_FRAME;
+	stop = next_frame(walk);
+	if (stop)
+		return stop;
+	if (walk->record.n_frames >= STACK_DEPTH)
+		return STACK_FULL;
+	if (code) {
+		u64 end = code_end(code, walk->at.pc);
+
+		if (!end)
+			return STACK_OUTSIDE;
+		walk->before_end = walk->last_end;
+		walk->last_end = end;
+	}
+	add_frame(walk);
+	return STACK_RUNNING;
+}
+
 /* By frame pointers, and by a search where there are none. */
 static __always_inline void walk_by_frames(struct stack_walk *walk, const struct code_table *code)
 {
-	struct stack_record *record = &walk->record;
 	u32 stop = STACK_FULL;
 
 	add_frame(walk);
@@ -340,28 +378,13 @@ static __always_inline void walk_by_frames(struct stack_walk *walk, const struct
 		}
 	}
 	for (u32 turn = 0; turn < STACK_DEPTH; turn++) {
-		stop = next_frame(walk);
+		stop = add_caller(walk, code);
 		if (stop)
 			break;
-		if (record->n_frames >= STACK_DEPTH) {
-			stop = STACK_FULL;
-			break;
-		}
-		if (code) {
-			u64 end = code_end(code, walk->at.pc);
-
-			if (!end) {
-				stop = STACK_OUTSIDE;
-				break;
-			}
-			walk->before_end = walk->last_end;
-			walk->last_end = end;
-		}
-		add_frame(walk);
 	}
 	if (stop != STACK_FULL && is_entered(walk))
 		stop = STACK_ENTERED;
-	record->stop = stop;
+	walk->record.stop = stop;
 }
 
 /* Collects a stack. Before: `at` is set, `from` (zero: STACK_AT_RETURN), and record.tgid, .image, .tag, which tell

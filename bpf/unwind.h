@@ -23,6 +23,7 @@
 #define MAX_MAPPINGS 512      /* of one process: the search takes 9 steps */
 #define CACHED_RULES 4096     /* power of two */
 #define CACHED_BITS 12
+#define LAZY_WORDS 384	/* of the stack looked through for the caller of the dynamic linker */
 #define RETURN_PROBES 8 /* functions with return probes that one stack may be within, innermost first */
 
 #define RULE_BITS 24
@@ -103,10 +104,12 @@ static __always_inline u32 mapping_at(const struct stack_walk *walk, const struc
 		MAPPING_STEP(256) MAPPING_STEP(128) MAPPING_STEP(64) MAPPING_STEP(32)
 	}
 	MAPPING_STEP(16)
-		MAPPING_STEP(8) MAPPING_STEP(4) MAPPING_STEP(2) MAPPING_STEP(1)
+	MAPPING_STEP(8)
+	MAPPING_STEP(4)
+	MAPPING_STEP(2)
+	MAPPING_STEP(1)
 #undef MAPPING_STEP
-			return (first + at) &
-		(MAPPINGS - 1);
+	return (first + at) & (MAPPINGS - 1);
 }
 
 /* Is it in any mapping of code? Leaves its number in the walk. */
@@ -152,10 +155,11 @@ static __always_inline u32 find_rule(struct stack_walk *walk, const struct mappi
 		ROW_STEP(128) ROW_STEP(64) ROW_STEP(32) ROW_STEP(16)
 	}
 	ROW_STEP(8)
-		ROW_STEP(4) ROW_STEP(2) ROW_STEP(1)
+	ROW_STEP(4)
+	ROW_STEP(2)
+	ROW_STEP(1)
 #undef ROW_STEP
-			return table->words[(rows_at + at - 1) & (SHARD_WORDS - 1)] &
-		RULE_MASK;
+	return table->words[(rows_at + at - 1) & (SHARD_WORDS - 1)] & RULE_MASK;
 }
 
 /* The rule at an address: remembered, or found. */
@@ -224,6 +228,61 @@ static __always_inline u32 leave_by_frame_pointer(struct stack_walk *walk, const
 	return STACK_RUNNING;
 }
 
+/* To the caller by a search of the stack: of code that keeps no frame pointer. */
+static __always_inline bool leave_by_search(struct stack_walk *walk, const struct code_table *code, u64 pc)
+{
+	if (!code || walk->guesses >= STACK_GUESSES)
+		return false;
+	walk->last_end = code_end(code, pc);
+	if (!walk->last_end || (walk->last_end & CODE_FRAME_POINTERS) || !find_caller(walk, code))
+		return false;
+	walk->guesses++;
+	return true;
+}
+
+/* Does a call that ends here lead to the slot of a library's function with this number? e8 rel32 to ff 25 rel32, 68
+ * number (System V AMD64 ABI, figure 5.2). */
+STACK_FUNCTION int is_lazy_call(u64 address, u64 number)
+{
+	u8 call[5] = {}, slot[5] = {};
+	u64 target;
+
+	if (bpf_probe_read_user(call, sizeof(call), (void *)(address - 5)) || call[0] != 0xe8)
+		return 0;
+	target = address + (u64)(s64)(s32)(call[1] | call[2] << 8 | call[3] << 16 | (u32)call[4] << 24);
+	if (bpf_probe_read_user(slot, sizeof(slot), (void *)(target + 6)))
+		return 0;
+	return slot[0] == 0x68 && number == (slot[1] | slot[2] << 8 | slot[3] << 16 | (u32)slot[4] << 24);
+}
+
+/* Does the word at sp hold the number of a slot, and the next one where its call returns to? If so, the walk goes
+ * there. A function of its own, or the verifier would go through it for every word. */
+STACK_FUNCTION int is_lazy_binding(struct stack_walk *walk, u64 sp)
+{
+	u64 number = 0, address = 0;
+
+	if (!walk || !read_word(walk, sp, &number) || number >> 16)
+		return 0;
+	if (!read_word(walk, sp + 8, &address) || address >> 47 || address < 4096 || !is_lazy_call(address, number))
+		return 0;
+	walk->at.pc = address;
+	walk->at.sp = sp + 16;
+	return 1;
+}
+
+/* The dynamic linker's way to a function that is called for the first time (_dl_runtime_resolve) keeps its place on the
+ * stack in rbx, and has up to 2.7 KiB of vector registers below it. Right below the return address is the number of the
+ * function's slot in the PLT, by which it is found. */
+static __always_inline bool leave_lazy_binding(struct stack_walk *walk)
+{
+	u64 sp = walk->at.sp;
+
+	for (u32 i = 0; i < LAZY_WORDS; i++)
+		if (is_lazy_binding(walk, sp + 8 * (u64)i))
+			return true;
+	return false;
+}
+
 /* To the caller where no rule is known. */
 static __always_inline u32 leave_without_rule(struct stack_walk *walk, const struct mapping_pool *pool,
 					      const struct code_table *code, u64 pc)
@@ -232,13 +291,8 @@ static __always_inline u32 leave_without_rule(struct stack_walk *walk, const str
 		    (pool->mappings[walk->mapping & (MAPPINGS - 1)].flags & MAPPING_ANONYMOUS);
 	u32 stop;
 
-	if (code && !made && walk->guesses < STACK_GUESSES) {
-		walk->last_end = code_end(code, pc);
-		if (walk->last_end && !(walk->last_end & CODE_FRAME_POINTERS) && find_caller(walk, code)) {
-			walk->guesses++;
-			return STACK_RUNNING;
-		}
-	}
+	if (!made && leave_by_search(walk, code, pc))
+		return STACK_RUNNING;
 	if (made && !walk->at.bp)
 		return STACK_COMPLETE;
 	stop = leave_by_frame_pointer(walk, pool);
@@ -297,12 +351,20 @@ static __always_inline u32 leave_by_rule(struct stack_walk *walk, u32 rule)
 	return STACK_RUNNING;
 }
 
+/* makecontext() lets a function return to one that nobody called: to its first instruction, and not behind a call. What
+ * lies beyond is no return address. */
+static __always_inline bool is_bottom(const struct stack_walk *walk)
+{
+	return !walk->is_exact && !(walk->at.pc & 15) && walk->record.n_frames &&
+	       walk->n_to_bottom != walk->record.n_frames && !follows_call(walk->at.pc);
+}
+
 /* Adds the frame that the walk stands in, and goes to its caller. Returns why it cannot (enum stack_stop), or
  * STACK_RUNNING. */
 STACK_FUNCTION int unwind_frame(struct stack_walk *walk, const struct code_table *code)
 {
 	const struct mapping_pool *pool;
-	u32 zero = 0, rule;
+	u32 zero = 0, rule, stop;
 	u64 pc;
 
 	if (!walk)
@@ -311,13 +373,17 @@ STACK_FUNCTION int unwind_frame(struct stack_walk *walk, const struct code_table
 	if (!pool)
 		return STACK_UNSUPPORTED;
 	/* A return address may be the first one of the next function. */
+	if (is_bottom(walk)) {
+		walk->is_exact = 1;
+		walk->n_to_bottom = walk->record.n_frames + 1;
+	}
 	pc = walk->at.pc - 1 + walk->is_exact;
 	rule = rule_at(walk, pool, pc);
 	if (rule == NO_MAPPING && walk->record.n_frames) {
 		u64 address = probed_return_address(walk->at.sp - 8);
 
 		if (!address)
-			return STACK_OUTSIDE;
+			return walk->n_to_bottom == walk->record.n_frames ? STACK_COMPLETE : STACK_OUTSIDE;
 		walk->at.pc = address;
 		pc = address - 1;
 		rule = rule_at(walk, pool, pc);
@@ -333,7 +399,10 @@ STACK_FUNCTION int unwind_frame(struct stack_walk *walk, const struct code_table
 	walk->is_exact = 0;
 	if (rule == NO_MAPPING || (rule & 7) == RULE_NONE)
 		return leave_without_rule(walk, pool, code, pc);
-	return leave_by_rule(walk, rule);
+	stop = leave_by_rule(walk, rule);
+	if (stop == STACK_UNSUPPORTED && leave_lazy_binding(walk))
+		return STACK_RUNNING;
+	return stop;
 }
 
 /* All frames from where the walk stands. Returns why it ended. */

@@ -70,9 +70,8 @@ STOPS: Final = (
     *("running", "complete", "entered", "outside", "no_frame", "unreadable", "full"),
     *("no_rule", "unsupported", "bad_cfa"),
 )
-_MAX_STOPS: Final = 16
 _COMPLETE_STOPS: Final = frozenset({STOPS.index("complete"), STOPS.index("entered")})
-_COUNTERS: Final = struct.Struct(f"<{2 * _N_FUNCTIONS + len(LOSSES) + 3 + _MAX_STOPS}Q")
+_COUNTERS: Final = struct.Struct(f"<{2 * _N_FUNCTIONS + len(LOSSES) + 3 + len(STOPS)}Q")
 
 # enum alloc_event_type
 EVENT_FORK: Final = 100
@@ -177,7 +176,7 @@ def unpack_counters(values: Iterable[bytes]) -> KernelCounters:
         n_sampled=sums[rest_at],
         n_allocations=sums[rest_at + 1],
         n_frees=sums[rest_at + 2],
-        stops=dict(zip(STOPS, sums[rest_at + 3 :], strict=False)),
+        stops=dict(zip(STOPS, sums[rest_at + 3 :], strict=True)),
     )
 
 

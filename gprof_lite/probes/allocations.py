@@ -349,6 +349,9 @@ class AllocationProbe:
 
     def _close_probes(self) -> None:
         self._close(link for target in self._targets.values() for link in target.release_all())
+        if self._unwinding is not None:
+            for target in self._targets.values():
+                self._unwinding.forget(target.pid)
 
     def _close(self, links: Iterable[Link]) -> None:
         """Take probes away, and wait for those that are being taken away already."""
