@@ -30,6 +30,10 @@ _BPF_TRACE_ITER: Final = 28
 _PERF_TYPE_TRACEPOINT: Final = 2
 _PERF_ATTR_BYTES: Final = 112
 
+# Bits of struct perf_event_attr.
+PERF_EXCLUDE_IDLE: Final = 1 << 7
+PERF_FREQUENCY: Final = 1 << 10
+
 
 class DescriptorLink:
     """What holds a program in its place; ``close`` takes it away, twice is once."""
@@ -76,16 +80,19 @@ def attach_by_section(program_fd: int, section: str, *, tracefs: Sequence[Path] 
 
 
 def attach_perf_event(
-    program_fd: int, *, event_type: int, config: int, period: int, pid: int = -1, cpus: Sequence[int]
+    program_fd: int, *, event_type: int, config: int, period: int, flags: int = 0, pid: int = -1, cpus: Sequence[int]
 ) -> DescriptorLink:
     """Run a program at every ``period``-th perf event of a kind, on these CPUs (all or none are attached).
 
     Args:
         event_type, config: as perf_event_open(2) numbers them, such as 1 and 2: software event, page faults.
+        flags: PERF_FREQUENCY: the period is meant as a number a second; PERF_EXCLUDE_IDLE: not while the idle task
+            runs. Without them: enabled, inherited by none, kernel included.
         pid: of one process (its main thread only, as perf has it), or -1 for all.
     """
-    # type, size, config, sample_period; the flags' word stays 0: enabled, inherited by none, kernel included.
-    attributes = struct.pack("<IIQQ", event_type, _PERF_ATTR_BYTES, config, period).ljust(_PERF_ATTR_BYTES, b"\0")
+    # type, size, config, sample_period, sample_type, read_format, flags
+    attributes = struct.pack("<IIQQQQQ", event_type, _PERF_ATTR_BYTES, config, period, 0, 0, flags)
+    attributes = attributes.ljust(_PERF_ATTR_BYTES, b"\0")
     descriptors: list[int] = []
     try:
         for cpu in cpus:
