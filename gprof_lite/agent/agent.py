@@ -140,6 +140,7 @@ class Agent:
                 self._options,
                 warden=observation.warden,
                 work=observation.work,
+                symbolizer=observation.symbolizer,
                 clock=self._clock,
                 stop=self._abort,
                 host=observation.host,

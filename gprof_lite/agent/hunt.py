@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Final
 
 from gprof_lite.agent.growth_watch import GrowthWatch
 from gprof_lite.agent.investigation import Investigation, InvestigationParts, InvestigationResult
@@ -36,13 +35,8 @@ from gprof_lite.probes.growth import open_growth_reader
 from gprof_lite.stop import StopToken
 from gprof_lite.supervise.warden_client import Warden
 from gprof_lite.supervise.workdir import WorkDirectory
-from gprof_lite.symbols.converter import ChildConverter
-from gprof_lite.symbols.options import SymbolOptions
 from gprof_lite.symbols.symbolizer import Symbolizer
-from gprof_lite.unwind.tables import UnwindTables
-
-# Not imported: its readers are for the child only.
-TABLE_PROGRAM: Final = "gprof_lite.unwind.make"
+from gprof_lite.unwind.tables import open_unwind_tables
 
 
 class Hunt:
@@ -188,22 +182,23 @@ def _alive(pids: Sequence[int]) -> Iterator[ProcessIdentity]:
 
 @contextmanager
 def open_hunt(
-    options: OptionValues, *, warden: Warden, work: WorkDirectory, clock: Clock, stop: StopToken, host: str
+    options: OptionValues,
+    *,
+    warden: Warden,
+    work: WorkDirectory,
+    symbolizer: Symbolizer,
+    clock: Clock,
+    stop: StopToken,
+    host: str,
 ) -> Iterator[Hunt]:
-    """Open what a hunt needs; all of it is closed with the context.
+    """Open what a hunt needs; all of it is closed with the context, but for the symbolizer, which is its owner's.
 
     Raises:
         StopRequested: the stop was requested meanwhile.
     """
     own = options_of(options, LeakOptions)
     with ExitStack() as parts:
-        converter = ChildConverter(warden, stop)
-        symbols = work.subdirectory("symbols")
-        symbolizer = parts.enter_context(
-            Symbolizer(options_of(options, SymbolOptions), converter, symbols, clock=clock)
-        )
-        table_converter = ChildConverter(warden, stop, program=TABLE_PROGRAM, name="unwind tables")
-        tables = UnwindTables(work.subdirectory("unwind"), table_converter)
+        tables = open_unwind_tables(work.subdirectory("unwind"), warden, stop)
         parts.callback(tables.close)
         reader = parts.enter_context(open_growth_reader())
         trees, containers = CgroupTrees.find(), ContainerDirectory()

@@ -8,17 +8,26 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from gprof_lite.agent.bpf_cpu import BpfCpuProfiler
+from gprof_lite.agent.cpu_source import CpuOptions, CpuSource
 from gprof_lite.agent.session import WindowSession
 from gprof_lite.clock import Clock
 from gprof_lite.config import OptionValues, options_of, path, setting, some_text
 from gprof_lite.host.facts import read_host_facts
 from gprof_lite.host.service import ServiceDirectory
 from gprof_lite.profilers.catalog import CATALOG
-from gprof_lite.profilers.contract import ProfilerContext, SamplingOptions
+from gprof_lite.profilers.contract import Profiler, ProfilerContext, SamplingOptions
 from gprof_lite.stop import StopToken
 from gprof_lite.supervise.warden_client import Warden
 from gprof_lite.supervise.workdir import WorkDirectory
+from gprof_lite.symbols.options import SymbolOptions
+from gprof_lite.symbols.symbolizer import Symbolizer, open_symbolizer
+from gprof_lite.unwind.tables import open_unwind_tables
+
+# A table is copied into the kernel once; hardly any is asked for again.
+TABLE_MEMORY_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +48,12 @@ class ObservationOptions:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The running parts. ``warden`` may start further children for the same lifetime."""
+    """The running parts. ``warden`` may start further children for the same lifetime, ``symbolizer`` is for all."""
 
     session: WindowSession
     warden: Warden
     work: WorkDirectory
+    symbolizer: Symbolizer
     host: str
 
 
@@ -81,6 +91,26 @@ def open_observation(
             window_s=window_s,
             options=options,
         )
-        profilers = [parts.enter_context(entry.make(context)) for entry in CATALOG]
+        symbolizer = parts.enter_context(
+            open_symbolizer(options_of(options, SymbolOptions), warden=warden, stop=abort, work=work)
+        )
+        profilers = [parts.enter_context(profiler) for profiler in _make_profilers(context, symbolizer, parts)]
         session = WindowSession(profilers, ServiceDirectory(), host, clock, stop, on_tick)
-        yield Observation(session, warden, work, host)
+        yield Observation(session, warden, work, symbolizer, host)
+
+
+def _make_profilers(context: ProfilerContext, symbolizer: Symbolizer, parts: ExitStack) -> Iterator[Profiler]:
+    """Those of the catalog; the clock is perf or our own sampler."""
+    perf, *runtimes = CATALOG
+    tables = open_unwind_tables(
+        context.work.subdirectory("unwind-cpu"), context.warden, context.stop, max_memory_bytes=TABLE_MEMORY_BYTES
+    )
+    parts.callback(tables.close)
+    yield CpuSource(
+        options_of(context.options, CpuOptions).cpu_source,
+        lambda: BpfCpuProfiler(context, symbolizer, tables),
+        lambda: perf.make(context),
+        context.sampling.period_ns,
+    )
+    for entry in runtimes:
+        yield entry.make(context)

@@ -109,7 +109,13 @@ def _memory_beside(
         return
     pids = options_of(options, SamplingOptions).pid
     with open_hunt(
-        options, warden=observation.warden, work=observation.work, clock=clock, stop=abort, host=observation.host
+        options,
+        warden=observation.warden,
+        work=observation.work,
+        symbolizer=observation.symbolizer,
+        clock=clock,
+        stop=abort,
+        host=observation.host,
     ) as hunt:
         recording = MemoryRecording(hunt, pids, own.duration_s, stop)
         with recording:

@@ -34,6 +34,7 @@ from gprof_lite.stop import StopToken
 from gprof_lite.supervise.warden_client import Warden
 from gprof_lite.supervise.workdir import WorkDirectory
 from gprof_lite.symbols.options import SymbolOptions
+from gprof_lite.symbols.symbolizer import open_symbolizer
 
 EXAMPLES: Final = """\
 examples:
@@ -115,8 +116,13 @@ def _hunt(options: OptionValues, abort: StopToken) -> Iterator[Hunt]:
     with ExitStack() as parts:
         work = parts.enter_context(WorkDirectory(observation.scratch_root))
         warden = parts.enter_context(Warden())
+        symbolizer = parts.enter_context(
+            open_symbolizer(options_of(options, SymbolOptions), warden=warden, stop=abort, work=work)
+        )
         yield parts.enter_context(
-            open_hunt(options, warden=warden, work=work, clock=SystemClock(), stop=abort, host=host)
+            open_hunt(
+                options, warden=warden, work=work, symbolizer=symbolizer, clock=SystemClock(), stop=abort, host=host
+            )
         )
 
 

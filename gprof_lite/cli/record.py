@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from gprof_lite.agent.cpu_source import CpuOptions
 from gprof_lite.agent.investigation import InvestigationResult
 from gprof_lite.agent.observation import ObservationOptions
 from gprof_lite.agent.recording import Recording, RecordOptions, record
@@ -95,6 +96,7 @@ COMMAND: Final = Command(
     option_classes=(
         RecordOptions,
         SamplingOptions,
+        CpuOptions,
         *(entry.options_class for entry in CATALOG),
         LeakOptions,
         SymbolOptions,

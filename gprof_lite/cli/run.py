@@ -12,6 +12,7 @@ from typing import Final
 from daemon import DaemonContext
 
 from gprof_lite.agent.agent import Agent, AgentOptions, WindowSummary
+from gprof_lite.agent.cpu_source import CpuOptions
 from gprof_lite.agent.observation import ObservationOptions
 from gprof_lite.agent.signals import stop_on_signals
 from gprof_lite.cli.command import Command
@@ -108,6 +109,7 @@ COMMAND: Final = Command(
         AgentOptions,
         DaemonOptions,
         SamplingOptions,
+        CpuOptions,
         *(entry.options_class for entry in CATALOG),
         DeliveryOptions,
         LeakOptions,

@@ -224,6 +224,11 @@ class CpuSampler:
         for identity in identities:
             self._maps["targets"].update(identity.pid.to_bytes(4, "little"), pack_start(identity.start_time_ticks))
 
+    @property
+    def n_chosen(self) -> int:
+        """How many of them, and of their children, have not ended."""
+        return sum(1 for _ in self._maps["targets"].items())
+
     def activities(self) -> Mapping[SampledProcess, Activity]:
         """Who was met since ``forget``."""
         found = self._maps["processes"].items()

@@ -101,6 +101,8 @@ def attach_perf_event(
             system_call.ioctl(descriptors[-1], system_call.PERF_IOC_ENABLE, 0)
     except OSError as exc:
         DescriptorLink(descriptors).close()
+        if exc.errno == errno.ENOENT and event_type != _PERF_TYPE_TRACEPOINT:
+            raise ProbeError("perf_event", "there is no such event here") from exc
         raise refusal("perf_event", exc) from exc
     return DescriptorLink(descriptors)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -28,7 +29,10 @@ _MAX_MAPPINGS: Final = 8192
 
 @dataclass(slots=True)
 class AddressSpace:
-    """One process's. ``modules`` has what was opened so far: None for a file that is no ELF file of ours."""
+    """One process's. ``modules`` has what was opened so far: None for a file that is no ELF file of ours.
+
+    ``is_final``: it is no process's any more, so nothing is read again.
+    """
 
     identity: ProcessIdentity
     proc: Path
@@ -40,6 +44,7 @@ class AddressSpace:
     perf_map: PerfMap | None = None
     perf_map_read_s: float = float("-inf")
     n_refused_perf_maps: int = 0
+    is_final: bool = False
 
     def read(self, clock: Clock, modules: Modules) -> None:
         """Read the maps if it still is this process, and open the files that are new in them.
@@ -58,11 +63,20 @@ class AddressSpace:
         if checksum == self.checksum and self.mappings:
             return
         self.checksum = checksum
-        self.mappings = parse_maps(text)[:_MAX_MAPPINGS]
-        self.starts = [mapping.start for mapping in self.mappings]
+        self._take(parse_maps(text))
         self.modules = {
             mapping.file_key: modules.of_mapping(self.identity, mapping) for mapping in self.mappings if mapping.is_file
         }
+
+    def close_with(self, mappings: Sequence[Mapping], modules: Modules) -> None:
+        """Its process has ended, or became another program; this is what it had mapped then, by ascending address."""
+        self.is_final = True
+        self._take(mappings)
+        self.modules = {mapping.file_key: modules.of_ended(mapping) for mapping in self.mappings if mapping.is_file}
+
+    def _take(self, mappings: Sequence[Mapping]) -> None:
+        self.mappings = tuple(mappings[:_MAX_MAPPINGS])
+        self.starts = [mapping.start for mapping in self.mappings]
 
     def mapping_of(self, address: int) -> Mapping | None:
         """The executable mapping that holds an address."""
@@ -73,7 +87,7 @@ class AddressSpace:
 
     def may_have_changed(self, clock: Clock) -> bool:
         """Whether it is worth reading the maps again for an address that is in none."""
-        return clock.monotonic_s() - self.read_s >= REREAD_AFTER_S
+        return not self.is_final and clock.monotonic_s() - self.read_s >= REREAD_AFTER_S
 
     def perf_map_name(self, address: int, clock: Clock) -> str | None:
         """What the runtime itself calls the code it made at an address."""
@@ -86,7 +100,7 @@ class AddressSpace:
         return found.name if found is not None else None
 
     def _read_perf_map(self, clock: Clock) -> None:
-        if not self.identity.is_alive(self.proc):
+        if self.is_final or not self.identity.is_alive(self.proc):
             return
         try:
             started_s = clock.utc_ns() / 1e9 - read_uptime_s(self.proc) + self.identity.start_time_ticks / TICKS_PER_S

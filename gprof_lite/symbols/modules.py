@@ -26,6 +26,7 @@ class Modules:
         self._proc = proc
         self._known: LruCache[ModuleKey, Module] = LruCache(_MAX_MODULES, lambda _, module: module.close())
         self._open: LruCache[ModuleKey, Module] = LruCache(_MAX_OPEN, _close_unsettled)
+        self._by_file: LruCache[tuple[str, int], ModuleKey] = LruCache(_MAX_MODULES)
         self._vdso: Module | None = None
         self.n_refused = 0
 
@@ -36,7 +37,19 @@ class Modules:
         except (FormatError, TargetGone):
             self.n_refused += 1
             return None
-        return self._of_fd(fd, mapping, identity.pid)
+        module = self._of_fd(fd, mapping, identity.pid)
+        if module is not None:
+            self._by_file.put(mapping.file_key, module.key, 1)
+        return module
+
+    def of_ended(self, mapping: Mapping) -> Module | None:
+        """The module behind a mapping of a process that ended: the file of that name, or one that was met before, for
+        the name may have been inside of a container."""
+        try:
+            return self._of_fd(open_same_file(mapping.path, mapping), mapping, os.getpid())
+        except FormatError:
+            key = self._by_file.get(mapping.file_key)
+            return self._known.get(key) if key is not None else None
 
     def _of_fd(self, fd: int, mapping: Mapping, pid: int) -> Module | None:
         key = ModuleKey.of(fd)
@@ -105,6 +118,7 @@ class Modules:
         """Close every file."""
         self._open.clear()
         self._known.clear()
+        self._by_file.clear()
         if self._vdso is not None:
             self._vdso.close()
             self._vdso = None

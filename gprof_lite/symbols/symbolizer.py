@@ -51,7 +51,26 @@ _MAX_PROCESSES: Final = 1024
 _FRAME_OVERHEAD_BYTES: Final = 60
 _ENTRY_OVERHEAD_BYTES: Final = 250
 
-_CacheKey = tuple[ModuleKey, int, bool]
+_CacheKey = tuple[ModuleKey, int, "_Style"]
+_SpaceKey = tuple[ProcessIdentity, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """How frames are to be written; see ``Symbolizer.stacks``."""
+
+    lines: bool
+    places: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WantedStacks:
+    """Stacks of one process that are to be symbolized soon. ``stacks``: addresses, leaf first."""
+
+    pid: int
+    start_time_ticks: int
+    stacks: Sequence[Sequence[int]]
+    image: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +147,7 @@ class Symbolizer:
             max_source_bytes=options.symbol_file_max_bytes,
         )
         self._frames: LruCache[_CacheKey, tuple[Frame, ...]] = LruCache(options.symbol_cache_bytes // 3)
-        self._spaces: LruCache[ProcessIdentity, AddressSpace] = LruCache(_MAX_PROCESSES)
+        self._spaces: LruCache[_SpaceKey, AddressSpace] = LruCache(_MAX_PROCESSES)
         self._n_frames = 0
         self._n_unnamed = 0
         self._n_truncated = 0
@@ -147,32 +166,42 @@ class Symbolizer:
 
     # --- processes ----------------------------------------------------------------------------------------------------
 
-    def remember(self, pid: int, start_time_ticks: int) -> None:
+    def remember(self, pid: int, start_time_ticks: int, *, image: int = 0) -> None:
         """Read a process's mappings and open their files, so that its addresses keep their meaning when it ends.
 
         Cheap when nothing has changed (one read of maps). Nothing happens when that very process has ended.
+
+        Args:
+            image: tells the programs apart that a process was, one after the other, for who knows of its execs.
         """
         with self._lock:
-            self._space(ProcessIdentity(pid, start_time_ticks), read=True)
+            self._space(ProcessIdentity(pid, start_time_ticks), image, read=True)
 
-    def forget(self, pid: int, start_time_ticks: int) -> None:
+    def remember_ended(self, pid: int, start_time_ticks: int, image: int, mappings: Sequence[Mapping]) -> None:
+        """The same of a process that has ended, or became another program, by what somebody saw of its mappings."""
+        with self._lock:
+            space = AddressSpace(ProcessIdentity(pid, start_time_ticks), self._proc)
+            space.close_with(mappings, self._modules)
+            self._spaces.put((space.identity, image), space, 1)
+
+    def forget(self, pid: int, start_time_ticks: int, *, image: int = 0) -> None:
         """Nobody will ask about this process any more."""
         with self._lock:
-            self._spaces.remove(ProcessIdentity(pid, start_time_ticks))
+            self._spaces.remove((ProcessIdentity(pid, start_time_ticks), image))
 
-    def _space(self, identity: ProcessIdentity, *, read: bool) -> AddressSpace | None:
+    def _space(self, identity: ProcessIdentity, image: int = 0, *, read: bool) -> AddressSpace | None:
         """What is known of a process; None if that is nothing."""
-        space = self._spaces.get(identity)
+        space = self._spaces.get((identity, image))
         is_new = space is None
         if space is None:
             space = AddressSpace(identity, self._proc)
-        if is_new or read:
+        if is_new or (read and not space.is_final):
             try:
                 space.read(self._clock, self._modules)
             except (TargetGone, PermissionError):
                 return None if is_new else space
         if is_new:
-            self._spaces.put(identity, space, 1)
+            self._spaces.put((identity, image), space, 1)
         return space
 
     # --- stacks -------------------------------------------------------------------------------------------------------
@@ -197,7 +226,9 @@ class Symbolizer:
         start_time_ticks: int,
         stacks: Iterable[Sequence[int]],
         *,
+        image: int = 0,
         lines: bool = False,
+        places: bool = True,
         leaf_is_return: bool = True,
         complete: bool = True,
     ) -> list[Stack]:
@@ -207,7 +238,10 @@ class Symbolizer:
 
         Args:
             stacks: addresses, leaf first.
+            image: as in ``remember``.
             lines: add `` (file.c:123)`` where the debug information says it.
+            places: say of an address without a symbol where in its file it lies; else it is known by its file alone,
+                so that all such frames of a file are one, as in perf's output.
             leaf_is_return: the leaf is a return address too, as all others are, so the call is what lies before it.
                 False for a sample of the instruction pointer.
             complete: False marks the root as ``[truncated]`` in any case.
@@ -218,18 +252,33 @@ class Symbolizer:
         """
         wanted = [_call_addresses(addresses, leaf_is_return) for addresses in stacks]
         with self._lock:
-            space = self._space(ProcessIdentity(pid, start_time_ticks), read=False)
+            space = self._space(ProcessIdentity(pid, start_time_ticks), image, read=False)
             if space is None:
                 return [(UNKNOWN,) for _ in wanted]
-            self._update(space, wanted)
-            return [self._frames_of(space, addresses, lines, complete) for addresses in wanted]
+            self._prepare(self._unsettled(space, wanted))
+            style = _Style(lines, places)
+            return [self._frames_of(space, addresses, style, complete) for addresses in wanted]
 
-    def _update(self, space: AddressSpace, stacks: Sequence[Sequence[int]]) -> None:
-        """Have the mappings and the symbols of all these addresses ready."""
+    def prepare(self, wanted: Iterable[WantedStacks]) -> None:
+        """Have the symbols of many processes ready, by one child for them all."""
+        with self._lock:
+            unsettled: dict[ModuleKey, Module] = {}
+            for each in wanted:
+                space = self._space(ProcessIdentity(each.pid, each.start_time_ticks), each.image, read=False)
+                if space is not None:
+                    unsettled |= self._unsettled(space, each.stacks)
+            self._prepare(unsettled)
+
+    def _prepare(self, unsettled: dict[ModuleKey, Module]) -> None:
+        if unsettled:
+            self._files.prepare(list(unsettled.values()), Deadline.after(self._options.symbol_wait_s))
+
+    def _unsettled(self, space: AddressSpace, stacks: Sequence[Sequence[int]]) -> dict[ModuleKey, Module]:
+        """The modules of all these addresses whose symbols are not ready; the mappings are then."""
         addresses = {address for stack in stacks for address in stack if address < _KERNEL_FROM}
         mappings = [space.mapping_of(address) for address in addresses]
         if None in mappings and space.may_have_changed(self._clock):
-            self._space(space.identity, read=True)
+            self._read_again(space)
             mappings = [space.mapping_of(address) for address in addresses]
         unsettled: dict[ModuleKey, Module] = {}
         for mapping in dict.fromkeys(mappings):
@@ -237,15 +286,20 @@ class Symbolizer:
             if mapping is not None and module is not None and not module.settled:
                 self._modules.reopen(module, space.identity, mapping)
                 unsettled[module.key] = module
-        if unsettled:
-            self._files.prepare(list(unsettled.values()), Deadline.after(self._options.symbol_wait_s))
+        return unsettled
+
+    def _read_again(self, space: AddressSpace) -> None:
+        try:
+            space.read(self._clock, self._modules)
+        except (TargetGone, PermissionError):
+            pass  # what was known stays
 
     def _module(self, space: AddressSpace, mapping: Mapping) -> Module | None:
         if mapping.path == VDSO:
             return self._modules.vdso(mapping.end - mapping.start)
         return space.modules.get(mapping.file_key) if mapping.is_file else None
 
-    def _frames_of(self, space: AddressSpace, addresses: Sequence[int], lines: bool, complete: bool) -> Stack:
+    def _frames_of(self, space: AddressSpace, addresses: Sequence[int], style: _Style, complete: bool) -> Stack:
         leaf_first: list[Frame] = []
         for address in addresses:
             if address >= _KERNEL_FROM:
@@ -255,39 +309,45 @@ class Symbolizer:
             if mapping is None:
                 complete = False
                 break
-            leaf_first.extend(self._frames_at(space, mapping, address, lines))
+            leaf_first.extend(self._frames_at(space, mapping, address, style))
         self._n_frames += len(leaf_first)
         if not complete or not leaf_first:
             self._n_truncated += 1
             leaf_first.append(TRUNCATED)
         return tuple(reversed(leaf_first))
 
-    def _frames_at(self, space: AddressSpace, mapping: Mapping, address: int, lines: bool) -> tuple[Frame, ...]:
+    def _frames_at(self, space: AddressSpace, mapping: Mapping, address: int, style: _Style) -> tuple[Frame, ...]:
         """The frames at one address, innermost first."""
         module = self._module(space, mapping)
         file_offset = address - mapping.start + mapping.offset
         if module is None:
-            return (self._frame_without_module(space, mapping, address, file_offset),)
+            return (self._frame_without_module(space, mapping, address, file_offset, style),)
         linked = module.header.address_of(file_offset)
         if linked is None:
             self._n_unnamed += 1
-            return (clean_frame(module.unnamed(file_offset)),)
-        key = module.key, linked, lines
+            return (_unnamed(module, file_offset, style),)
+        key = module.key, linked, style
         frames = self._frames.get(key)
         if frames is None:
             locations = self._files.find(module, linked)
-            frames = _to_frames(locations, lines) or (clean_frame(module.unnamed(linked)),)
+            frames = _to_frames(locations, style.lines) or (_unnamed(module, linked, style),)
             if module.settled:
                 weight = _ENTRY_OVERHEAD_BYTES + sum(len(frame) + _FRAME_OVERHEAD_BYTES for frame in frames)
                 self._frames.put(key, frames, weight)
         return frames
 
-    def _frame_without_module(self, space: AddressSpace, mapping: Mapping, address: int, file_offset: int) -> Frame:
+    def _frame_without_module(
+        self, space: AddressSpace, mapping: Mapping, address: int, file_offset: int, style: _Style
+    ) -> Frame:
         name = space.perf_map_name(address, self._clock)
         if name is not None:
             return clean_frame(name) + JIT
         self._n_unnamed += 1
-        return clean_frame(f"{mapping.path.rpartition('/')[2] or '[anonymous]'}+{file_offset:#x}")
+        name = mapping.path.rpartition("/")[2]
+        if style.places:
+            return clean_frame(f"{name or '[anonymous]'}+{file_offset:#x}")
+        # A file of code made at run time has a name with a number: one frame each would tell nobody anything.
+        return clean_frame(f"[{name}]") if name and mapping.is_file else UNKNOWN
 
     # --- the kernel, and how things are -------------------------------------------------------------------------------
 
@@ -337,6 +397,10 @@ def _call_addresses(addresses: Sequence[int], leaf_is_return: bool) -> tuple[int
     return tuple(
         address - 1 if address and (index or leaf_is_return) else address for index, address in enumerate(addresses)
     )
+
+
+def _unnamed(module: Module, address: int, style: _Style) -> Frame:
+    return clean_frame(module.unnamed(address) if style.places else f"[{module.name}]")
 
 
 def _to_frames(locations: Sequence[Location], lines: bool) -> tuple[Frame, ...]:

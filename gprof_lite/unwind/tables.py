@@ -16,7 +16,9 @@ from typing import Final
 
 from gprof_lite.clock import Deadline
 from gprof_lite.errors import FormatError
-from gprof_lite.symbols.converter import Conversion, Converter
+from gprof_lite.stop import StopToken
+from gprof_lite.supervise.warden_client import Warden
+from gprof_lite.symbols.converter import ChildConverter, Conversion, Converter
 from gprof_lite.symbols.elf_header import ElfHeader
 from gprof_lite.symbols.lru import LruCache
 from gprof_lite.symbols.module import ModuleKey
@@ -33,6 +35,8 @@ DEFAULT_MEMORY_BYTES: Final = 4 << 20
 DEFAULT_SOURCE_BYTES: Final = 2 << 30
 # A reason takes some 300 bytes.
 _MAX_REASONS: Final = 2048
+# Not imported: its readers are for the child only.
+_PROGRAM: Final = "gprof_lite.unwind.make"
 _OUT_OF_TIME: Final = "there was no time to make it"
 _LOST: Final = "the program that makes it ended before it was made"
 
@@ -169,3 +173,11 @@ class UnwindTables:
         self._in_memory.clear()
         self._reasons.clear()
         self._on_disk.clear()
+
+
+def open_unwind_tables(
+    directory: Path, warden: Warden, stop: StopToken, *, max_memory_bytes: int = DEFAULT_MEMORY_BYTES
+) -> UnwindTables:
+    """Tables that children of this warden make. The caller closes them."""
+    converter = ChildConverter(warden, stop, program=_PROGRAM, name="unwind tables")
+    return UnwindTables(directory, converter, max_memory_bytes=max_memory_bytes)

@@ -1,0 +1,143 @@
+"""UnwindKeeper: which processes the CPU sampler unwinds by tables: those that it meets most, while there is room.
+
+A process is sampled by frame pointers at first. At the next tick its code is looked at, and from then on its stacks are
+whole. When the room is full, the one that was not met for the longest time has to go.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gprof_lite.clock import Clock, Deadline
+from gprof_lite.errors import TargetGone
+from gprof_lite.host.identity import ProcessIdentity
+from gprof_lite.host.maps import parse_maps, read_maps_text
+from gprof_lite.host.processes import read_program_image
+from gprof_lite.probes.cpu_layout import Activity, SampledProcess
+from gprof_lite.probes.unwind_maps import UnwindMaps
+
+logger = logging.getLogger(__name__)
+
+# A file of node's size takes 0.6 s in a child; the caller has other things to do as well.
+TICK_WITHIN_S: Final = 1.0
+# The kernel has room for 256; lists of the gone are kept for a moment.
+MOST_PROCESSES: Final = 200
+# How often the maps of a process whose stacks are cut are read again, at most: it may have loaded a library.
+LOOK_AGAIN_AFTER_S: Final = 2.0
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What is known of a process that the kernel can unwind.
+
+    Attributes:
+        maps: its mappings of code when it was looked at, as text.
+        n_cut: of its activity then.
+    """
+
+    process: SampledProcess
+    maps: bytes
+    n_cut: int
+    looked_s: float
+    last_ns: int
+
+
+class UnwindKeeper:
+    """See the module. ``unwinding`` stays its owner's. Not for several threads at once."""
+
+    def __init__(self, unwinding: UnwindMaps, clock: Clock) -> None:
+        self._unwinding = unwinding
+        self._clock = clock
+        self._kept: dict[int, _Kept] = {}
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Which code has no table, and why, in words; each once, whoever runs it."""
+        return tuple(dict.fromkeys(reason for pid in self._kept for reason in self._unwinding.why_not(pid)))
+
+    def tick(self, activities: Mapping[SampledProcess, Activity]) -> None:
+        """Look at those that need it, the busiest first, for at most ``TICK_WITHIN_S``."""
+        self._forget_ended(activities)
+        deadline = Deadline.after(TICK_WITHIN_S, self._clock)
+        for process, activity in self._in_need(activities):
+            if deadline.passed:
+                return
+            self._look(process, activity, deadline)
+
+    def close(self) -> None:
+        """Forget all."""
+        for pid in self._kept:
+            self._unwinding.forget(pid)
+        self._kept.clear()
+
+    def _in_need(self, activities: Mapping[SampledProcess, Activity]) -> list[tuple[SampledProcess, Activity]]:
+        in_need = [(process, activity) for process, activity in activities.items() if self._needs(process, activity)]
+        return sorted(in_need, key=lambda each: each[1].n_samples, reverse=True)
+
+    def _needs(self, process: SampledProcess, activity: Activity) -> bool:
+        kept = self._kept.get(process.pid)
+        if kept is None or kept.process != process:
+            # Without a stack of user space, such as a thread of the kernel, there is nothing to be cut.
+            return activity.n_cut > 0
+        kept.last_ns = max(kept.last_ns, activity.last_ns)
+        if self._unwinding.is_unfinished(process.pid):
+            return True
+        is_due = self._clock.monotonic_s() - kept.looked_s >= LOOK_AGAIN_AFTER_S
+        return activity.n_cut > kept.n_cut and is_due
+
+    def _look(self, process: SampledProcess, activity: Activity, deadline: Deadline) -> None:
+        pid, kept = process.pid, self._kept.get(process.pid)
+        try:
+            image = read_program_image(pid)
+            maps = read_maps_text(pid, executable_only=True)
+            if kept is not None and kept.process == process:
+                kept.n_cut, kept.looked_s = activity.n_cut, self._clock.monotonic_s()
+                if kept.maps == maps and not self._unwinding.is_unfinished(pid):
+                    return
+            elif len(self._kept) >= MOST_PROCESSES and not self._make_room(activity.last_ns):
+                return
+            self._unwinding.look(pid, parse_maps(maps), deadline)
+            is_same = read_program_image(pid) == image and self._is_alive(process)
+        except (TargetGone, PermissionError):
+            is_same = False
+        if not is_same:
+            # What it is now has other mappings.
+            self._forget(pid)
+            return
+        now_s = self._clock.monotonic_s()
+        self._kept[pid] = _Kept(process, maps, activity.n_cut, now_s, activity.last_ns)
+
+    def _make_room(self, newest_ns: int) -> bool:
+        """Forget the one that was not met for the longest time. False: all were met later than that."""
+        oldest = min(self._kept.values(), key=lambda kept: kept.last_ns)
+        if oldest.last_ns >= newest_ns:
+            return False
+        self._forget(oldest.process.pid)
+        return True
+
+    def _forget_ended(self, activities: Mapping[SampledProcess, Activity]) -> None:
+        """Those that were not met lately may have ended; the others have been, a moment ago, what they are."""
+        gone = [kept.process for kept in self._kept.values() if kept.process not in activities]
+        for process in gone:
+            if not self._is_alive(process):
+                self._forget(process.pid)
+
+    def _forget(self, pid: int) -> None:
+        self._unwinding.forget(pid)
+        self._kept.pop(pid, None)
+
+    @staticmethod
+    def _is_alive(process: SampledProcess) -> bool:
+        return ProcessIdentity(process.pid, process.start_time_ticks).is_alive()
+
+
+def newest_images(processes: Iterable[SampledProcess]) -> dict[tuple[int, int], int]:
+    """Pid and start time -> the last of the programs that it was seen to be."""
+    newest: dict[tuple[int, int], int] = {}
+    for process in processes:
+        key = process.pid, process.start_time_ticks
+        newest[key] = max(newest.get(key, 0), process.image)
+    return newest
