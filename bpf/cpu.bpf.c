@@ -21,6 +21,8 @@ MAP_HASH(processes, struct cpu_process, struct cpu_activity, 8192)
 /* The processes asked for, and when they started; CHOSEN_MAX in user space. */
 MAP_HASH(targets, u32, u64, 4096)
 MAP_ARRAY(turns, u32, u32, 1)
+/* Processes whose stacks user space may want to make whole, while they are still there. */
+MAP_RING(met, 65536)
 MAP_PERCPU_ARRAY(counters, u32, struct cpu_counters, 2)
 /* The kernel does not let this program run within itself on one CPU, so one for each is enough. */
 MAP_PERCPU_ARRAY(walks, u32, struct stack_walk, 1)
@@ -162,6 +164,18 @@ static __always_inline bool keep_kernel_stack(struct bpf_perf_event_data *ctx, s
 	return false;
 }
 
+/* The second time: most processes that are met once end before anybody could look at them. */
+static __always_inline void tell(const struct cpu_process *process)
+{
+	struct cpu_process *record = ring_reserve(met, sizeof(*record));
+
+	/* Full: user space meets it in `processes`, later. */
+	if (!record)
+		return;
+	*record = *process;
+	ring_submit_now(record);
+}
+
 static __always_inline void note_process(const struct cpu_process *process, bool is_cut)
 {
 	struct cpu_activity *known = map_lookup(processes, process);
@@ -170,8 +184,8 @@ static __always_inline void note_process(const struct cpu_process *process, bool
 	if (known) {
 		known->last_ns = bpf_ktime_get_boot_ns();
 		ADD(known->n_samples, 1);
-		if (is_cut)
-			ADD(known->n_cut, 1);
+		if (is_cut && __sync_fetch_and_add(&known->n_cut, 1) == 1)
+			tell(process);
 		return;
 	}
 	first.first_ns = first.last_ns = bpf_ktime_get_boot_ns();

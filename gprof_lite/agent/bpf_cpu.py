@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Final
 
 from gprof_lite.agent.cpu_naming import name_samples, whole_share
-from gprof_lite.agent.unwind_keeper import UnwindKeeper, newest_images
+from gprof_lite.agent.cpu_watch import CpuWatch
+from gprof_lite.agent.unwind_keeper import UnwindKeeper
 from gprof_lite.clock import Deadline
 from gprof_lite.config import options_of
 from gprof_lite.errors import ProbeError, TargetGone
@@ -26,7 +27,6 @@ from gprof_lite.model.coverage import SourceCoverage, SourceState
 from gprof_lite.model.losses import LossCounter
 from gprof_lite.model.profile import Window
 from gprof_lite.probes.cpu_event import cpu_events
-from gprof_lite.probes.cpu_layout import SampledProcess
 from gprof_lite.probes.cpu_sampler import CpuSampler, CpuWindow, SamplerPlan
 from gprof_lite.probes.unwind_maps import TableMaker, UnwindMaps
 from gprof_lite.profilers.contract import ProfilerContext, SourceReport, SourceRole
@@ -65,7 +65,6 @@ class BpfCpuProfiler:
         self._stale: tuple[int, ...] = ()
         self._why_no_tables = ""
         self._keeper: UnwindKeeper | None = None
-        self._remembered: set[SampledProcess] = set()
         self._owned = ExitStack()
 
     def __enter__(self) -> BpfCpuProfiler:
@@ -73,6 +72,8 @@ class BpfCpuProfiler:
             unwinding = self._open_unwinding(opening)
             self._sampler = opening.enter_context(CpuSampler(self._plan(), unwinding=unwinding))
             self._choose()
+            watch = CpuWatch(self._sampler, self._keeper, self._symbolizer, self._context.clock)
+            self._watch = opening.enter_context(watch)
             self._owned = opening.pop_all()
         logger.info("CPU time is sampled in the kernel", extra={"event": self._sampler.event.name})
         return self
@@ -114,16 +115,7 @@ class BpfCpuProfiler:
     # --- while a window runs ----------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Take note of who is met: what its addresses mean, and how its stacks are unwound."""
-        activities = self._sampler.activities()
-        newest = newest_images(activities)
-        for process in activities.keys() - self._remembered:
-            # A thread of the kernel has no mappings, and what became another program has others.
-            if process.pid and newest[process.pid, process.start_time_ticks] == process.image:
-                self._symbolizer.remember(process.pid, process.start_time_ticks, image=process.image)
-        self._remembered = set(activities)
-        if self._keeper is not None:
-            self._keeper.tick(activities)
+        """Nothing: the watch has its own thread."""
 
     def cut(self) -> None:
         """End the window in the kernel."""
@@ -132,10 +124,18 @@ class BpfCpuProfiler:
     def seal(self, window: Window, deadline: Deadline) -> SourceReport:
         """Read what the kernel has counted, and name it."""
         sampled = self._sampler.take()
+        met = self._sampler.activities()
+        sampled_processes = {sample.process for sample in sampled.samples}
+        self._watch.settle({process: met[process] for process in sampled_processes & met.keys()})
         period_ns = self._context.sampling.period_ns
         profiles = name_samples(sampled.samples, self._symbolizer, period_ns)
-        self._sampler.forget_before(time.clock_gettime_ns(time.CLOCK_BOOTTIME) - round(FORGET_AFTER_S * 1e9))
+        self._forget()
         return SourceReport(profiles, self._coverage(window, sampled), SourceRole.CLOCK, period_ns)
+
+    def _forget(self) -> None:
+        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self._sampler.forget_before(now_ns - round(FORGET_AFTER_S * 1e9))
+        self._watch.forget_before(now_ns)
 
     def _coverage(self, window: Window, sampled: CpuWindow) -> SourceCoverage:
         losses = LossCounter()
@@ -168,6 +168,7 @@ class BpfCpuProfiler:
             "all processes asked for have ended" if is_idle else "",
             f"not there any more: pid {', '.join(map(str, self._stale))}" if self._stale else "",
             self._why_no_tables,
+            *self._watch.take_remarks(),
             read_kernel_limits().why_no_kernel_symbols,
             f"event {self._sampler.event.name}{passed_over}",
             f"{100 * whole:.1f} % of native stacks are whole" if whole is not None else "",

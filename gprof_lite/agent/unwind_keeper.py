@@ -7,7 +7,7 @@ whole. When the room is full, the one that was not met for the longest time has 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -132,12 +132,3 @@ class UnwindKeeper:
     @staticmethod
     def _is_alive(process: SampledProcess) -> bool:
         return ProcessIdentity(process.pid, process.start_time_ticks).is_alive()
-
-
-def newest_images(processes: Iterable[SampledProcess]) -> dict[tuple[int, int], int]:
-    """Pid and start time -> the last of the programs that it was seen to be."""
-    newest: dict[tuple[int, int], int] = {}
-    for process in processes:
-        key = process.pid, process.start_time_ticks
-        newest[key] = max(newest.get(key, 0), process.image)
-    return newest

@@ -14,7 +14,7 @@ Needs Linux 6.1, where programs of perf events may put new entries into a map, a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -47,6 +47,7 @@ from gprof_lite.probes.cpu_layout import (
 from gprof_lite.probes.links import DescriptorLink, attach_perf_event
 from gprof_lite.probes.loader import LoaderChoice, open_object
 from gprof_lite.probes.namespaces import in_first_pid_namespace
+from gprof_lite.probes.object import RingReader
 from gprof_lite.probes.unwind_maps import UnwindMaps
 
 _ONLY: Final = b"\0\0\0\0"
@@ -239,6 +240,10 @@ class CpuSampler:
         processes = self._maps["processes"]
         old = [key for key, value in processes.items() if ACTIVITY.unpack(value)[3] < boottime_ns]
         processes.delete_many(old)
+
+    def open_met(self, callback: Callable[[SampledProcess], None]) -> RingReader:
+        """A reader of whom the sampler meets for the second time, told at once; the caller closes it."""
+        return self._bpf.ring("met", lambda record: callback(unpack_process(record)))
 
     def cut(self) -> None:
         """End the window now. Nothing happens where the last one was not taken yet: it goes on."""
