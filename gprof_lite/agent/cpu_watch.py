@@ -1,8 +1,9 @@
 """CpuWatch: keeps up with the processes that the CPU sampler meets, on a thread of its own.
 
 A compiler lives for half a second. For its stacks to be whole, the kernel must be told of its code while it runs: the
-sampler says at once whom it met for the second time, and this looks at it within milliseconds. For its addresses to have
-names, what it had mapped must be known after its end: the kernel tells that of every program, and it is remembered here.
+sampler says at once whom it met for the second time, and this looks at it within milliseconds. For its addresses to
+have names, what it had mapped must be known after its end: the kernel tells that of every program, and here it is
+remembered.
 
 What the looking costs is bounded: above a share of one CPU it waits, and stacks stay as frame pointers show them.
 """

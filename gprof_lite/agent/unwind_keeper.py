@@ -21,8 +21,10 @@ from gprof_lite.probes.unwind_maps import UnwindMaps
 
 logger = logging.getLogger(__name__)
 
-# A file of node's size takes 0.6 s in a child; the caller has other things to do as well.
-TICK_WITHIN_S: Final = 1.0
+# A file of node's size takes 0.6 s in a child, one of libLLVM's 5 s. Others wait meanwhile, so those come last, seldom.
+TICK_WITHIN_S: Final = 1.5
+UNFINISHED_WITHIN_S: Final = 15.0
+UNFINISHED_AGAIN_AFTER_S: Final = 10.0
 # The kernel has room for 256; lists of the gone are kept for a moment.
 MOST_PROCESSES: Final = 200
 # How often the maps of a process whose stacks are cut are read again, at most: it may have loaded a library.
@@ -62,10 +64,22 @@ class UnwindKeeper:
         """Look at those that need it, the busiest first, for at most ``TICK_WITHIN_S``."""
         self._forget_ended(activities)
         deadline = Deadline.after(TICK_WITHIN_S, self._clock)
-        for process, activity in self._in_need(activities):
+        in_need = self._in_need(activities)
+        for process, activity in in_need:
             if deadline.passed:
                 return
             self._look(process, activity, deadline)
+        if not in_need:
+            self._finish_one(activities)
+
+    def _finish_one(self, activities: Mapping[SampledProcess, Activity]) -> None:
+        """Give one whose tables took too long more time."""
+        now_s = self._clock.monotonic_s()
+        for kept in list(self._kept.values()):
+            is_due = now_s - kept.looked_s >= UNFINISHED_AGAIN_AFTER_S and kept.process in activities
+            if is_due and self._unwinding.is_unfinished(kept.process.pid):
+                self._look(kept.process, activities[kept.process], Deadline.after(UNFINISHED_WITHIN_S, self._clock))
+                return
 
     def close(self) -> None:
         """Forget all."""
@@ -83,8 +97,6 @@ class UnwindKeeper:
             # Without a stack of user space, such as a thread of the kernel, there is nothing to be cut.
             return activity.n_cut > 0
         kept.last_ns = max(kept.last_ns, activity.last_ns)
-        if self._unwinding.is_unfinished(process.pid):
-            return True
         is_due = self._clock.monotonic_s() - kept.looked_s >= LOOK_AGAIN_AFTER_S
         return activity.n_cut > kept.n_cut and is_due
 

@@ -16,11 +16,14 @@ from gprof_lite.errors import FormatError
 from gprof_lite.host.identity import PROC
 from gprof_lite.host.maps import Mapping, open_mapped_file
 from gprof_lite.symbols.elf_header import ElfHeader, read_elf_header
+from gprof_lite.symbols.lru import LruCache
 from gprof_lite.symbols.module import ModuleKey
 from gprof_lite.symbols.vdso import VDSO, open_vdso
 from gprof_lite.unwind.tables import TableKey
 
 _PAGE_BYTES: Final = 4096
+# A header takes 3 KB.
+_MAX_FILES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,39 @@ class CodeFile:
             if segment.executable and begin <= mapping.offset < segment.offset + segment.file_bytes:
                 return mapping.start - mapping.offset + segment.offset - segment.address
         return None
+
+
+class CodeFiles:
+    """Remembers files by what the kernel says of them, so that a library is not opened again for each process."""
+
+    def __init__(self, proc: Path = PROC) -> None:
+        self._proc = proc
+        self._known: LruCache[ModuleKey, CodeFile] = LruCache(_MAX_FILES)
+        self._vdso: tuple[int, CodeFile] | None = None
+
+    def known(self, pid: int, mapping: Mapping) -> CodeFile | None:
+        """The file behind a mapping, where it was met before and has not changed."""
+        if mapping.path == VDSO:
+            n_bytes = mapping.end - mapping.start
+            return self._vdso[1] if self._vdso is not None and self._vdso[0] == n_bytes else None
+        try:
+            status = os.stat(f"{self._proc}/{pid}/map_files/{mapping.start:x}-{mapping.end:x}")
+        except OSError:
+            return None
+        return self._known.get(ModuleKey(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+
+    def read(self, fd: int, mapping: Mapping) -> CodeFile:
+        """The same of an open file, and remember it.
+
+        Raises:
+            FormatError: it is no ELF file of ours.
+        """
+        file = CodeFile.of(fd, mapping.path)
+        if mapping.path == VDSO:
+            self._vdso = mapping.end - mapping.start, file
+        else:
+            self._known.put(ModuleKey.of(fd), file, 1)
+        return file
 
 
 @contextmanager

@@ -85,7 +85,7 @@ class ProgramHistory:
 
     def forget_before(self, at_ns: int) -> None:
         """Forget eras that had ended by then."""
-        for pid, eras in list(self._eras.items()):
+        for eras in self._eras.values():
             n_ended = sum(later.from_ns < at_ns for later in eras[1:])
             self._n_mappings -= sum(len(era.mappings) for era in eras[:n_ended])
             del eras[:n_ended]

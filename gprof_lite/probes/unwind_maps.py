@@ -32,7 +32,7 @@ from gprof_lite.clock import Clock, Deadline
 from gprof_lite.errors import FormatError
 from gprof_lite.host.maps import Mapping
 from gprof_lite.probes.btf_member import member_offset
-from gprof_lite.probes.code_files import CodeFile, opened_code
+from gprof_lite.probes.code_files import CodeFile, CodeFiles, opened_code
 from gprof_lite.probes.created_map import create_map
 from gprof_lite.probes.free_space import REST_S, FreeSpace, Space
 from gprof_lite.probes.kernel_map import KernelMap, MapFull
@@ -135,6 +135,7 @@ class UnwindMaps:
         self._space = FreeSpace(POOL_MAPPINGS, REST_S)
         self._fds: dict[str, int] = {}
         self._is_used = False
+        self._files = CodeFiles()
         self._owned = ExitStack()
 
     def __enter__(self) -> Self:
@@ -220,9 +221,14 @@ class UnwindMaps:
             for mapping in code:
                 if _map_file(mapping) in look.files or not (mapping.is_file or mapping.path == VDSO):
                     continue
+                known = self._files.known(pid, mapping)
+                if known is not None and self._shards.parts(known.key) is not None:
+                    look.files[_map_file(mapping)] = known
+                    self._keep(look, known.key)
+                    continue
                 try:
                     fd = opened.enter_context(opened_code(pid, mapping))
-                    file = CodeFile.of(fd, mapping.path)
+                    file = self._files.read(fd, mapping)
                 except FormatError as exc:
                     look.files[_map_file(mapping)] = None
                     look.reasons[mapping.path] = exc.reason

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +39,9 @@ _MAX_REASONS: Final = 2048
 # Not imported: its readers are for the child only.
 _PROGRAM: Final = "gprof_lite.unwind.make"
 _OUT_OF_TIME: Final = "there was no time to make it"
+# A file that takes too long every time must not cost it for ever.
+_MOST_TRIES: Final = 3
+_TOO_SLOW: Final = "making it takes too long"
 _LOST: Final = "the program that makes it ended before it was made"
 
 
@@ -97,13 +101,14 @@ class UnwindTables:
         self._on_disk: LruCache[TableKey, Path] = LruCache(max_disk_bytes, lambda _, path: path.unlink(missing_ok=True))
         self._in_memory: LruCache[TableKey, UnwindTable] = LruCache(max_memory_bytes)
         self._reasons: LruCache[TableKey, str] = LruCache(_MAX_REASONS)
+        self._n_late: LruCache[TableKey, int] = LruCache(_MAX_REASONS)
 
     def prepare(self, wanted: Iterable[WantedTable], deadline: Deadline) -> None:
         """Make the tables that are not known yet, or find out why there are none: one child for up to 64 files.
 
         Cost: 0.1 s and, for each file, 0.03 s (libc) to 0.6 s (node) of CPU time, none of it in this process.
         """
-        jobs: dict[TableKey, Conversion] = {}
+        jobs: dict[TableKey, tuple[int, Conversion]] = {}
         for each in wanted:
             if each.key in jobs or self._on_disk.get(each.key) is not None or self._reasons.get(each.key) is not None:
                 continue
@@ -111,10 +116,12 @@ class UnwindTables:
             if n_bytes > self._max_source_bytes:
                 self._reasons.put(each.key, f"the file is too large ({n_bytes} bytes)", 1)
                 continue
-            jobs[each.key] = Conversion(f"/proc/{os.getpid()}/fd/{each.fd}", self._new_path())
-        if jobs:
-            self._converter.convert(list(jobs.values()), deadline)
-        for key, job in jobs.items():
+            jobs[each.key] = n_bytes, Conversion(f"/proc/{os.getpid()}/fd/{each.fd}", self._new_path())
+        # Small ones first: one that takes long costs none of the others.
+        ordered = [job for _, job in sorted(jobs.values(), key=itemgetter(0))]
+        if ordered:
+            self._converter.convert(ordered, deadline)
+        for key, (_, job) in jobs.items():
             self._take(key, job.target, deadline)
 
     def _new_path(self) -> Path:
@@ -125,8 +132,12 @@ class UnwindTables:
         if not path.exists():
             # It may have been half-way through it.
             path.with_name(path.name + ".new").unlink(missing_ok=True)
+            n_tries = (self._n_late.get(key) or 0) + 1
+            self._n_late.put(key, n_tries, 1)
             if not deadline.passed:
                 self._reasons.put(key, _LOST, 1)
+            elif n_tries >= _MOST_TRIES:
+                self._reasons.put(key, _TOO_SLOW, 1)
             return
         n_bytes = path.stat().st_size
         self._on_disk.put(key, path, n_bytes)
@@ -172,6 +183,7 @@ class UnwindTables:
         """Delete all."""
         self._in_memory.clear()
         self._reasons.clear()
+        self._n_late.clear()
         self._on_disk.clear()
 
 
