@@ -65,6 +65,8 @@ class BpfCpuProfiler:
         self._stale: tuple[int, ...] = ()
         self._why_no_tables = ""
         self._keeper: UnwindKeeper | None = None
+        self._is_cut = False
+        self._cut_ns = 0
         self._owned = ExitStack()
 
     def __enter__(self) -> BpfCpuProfiler:
@@ -120,11 +122,15 @@ class BpfCpuProfiler:
     def cut(self) -> None:
         """End the window in the kernel."""
         self._sampler.cut()
+        self._is_cut = True
+        self._cut_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
     def seal(self, window: Window, deadline: Deadline) -> SourceReport:
         """Read what the kernel has counted, and name it."""
-        sampled = self._sampler.take()
-        met = self._sampler.activities()
+        if not self._is_cut:
+            self.cut()
+        self._is_cut = False
+        sampled, met = self._sampler.take(), self._sampler.activities()
         sampled_processes = {sample.process for sample in sampled.samples}
         self._watch.settle({process: met[process] for process in sampled_processes & met.keys()})
         period_ns = self._context.sampling.period_ns
@@ -133,9 +139,8 @@ class BpfCpuProfiler:
         return SourceReport(profiles, self._coverage(window, sampled), SourceRole.CLOCK, period_ns)
 
     def _forget(self) -> None:
-        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        self._sampler.forget_before(now_ns - round(FORGET_AFTER_S * 1e9))
-        self._watch.forget_before(now_ns)
+        self._sampler.forget_before(self._cut_ns - round(FORGET_AFTER_S * 1e9))
+        self._watch.forget_before(self._cut_ns)
 
     def _coverage(self, window: Window, sampled: CpuWindow) -> SourceCoverage:
         losses = LossCounter()

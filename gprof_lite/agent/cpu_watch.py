@@ -61,6 +61,7 @@ class CpuWatch:
         self._failures: list[str] = []
         self._remembered: set[SampledProcess] = set()
         self._met: list[SampledProcess] = []
+        self._gone: set[int] = set()
         self._owned = ExitStack()
 
     def __enter__(self) -> CpuWatch:
@@ -99,14 +100,16 @@ class CpuWatch:
                     self._symbolizer.remember_ended(process.pid, process.start_time_ticks, process.image, mappings)
 
     def forget_before(self, at_ns: int) -> None:
-        """Nobody will ask about what processes were before (CLOCK_BOOTTIME), nor about those that have ended."""
+        """Nobody will ask about what processes were before (CLOCK_BOOTTIME), nor about those that had ended the last
+        time: of one that ended since, the next window may have samples."""
         with self._lock:
             self._history.forget_before(at_ns)
             pids = self._history.pids
-        gone = [pid for pid in pids if not _is_there(pid)]
+        gone = {pid for pid in pids if not _is_there(pid)}
         with self._lock:
-            for pid in gone:
+            for pid in gone & self._gone:
                 self._history.forget(pid)
+        self._gone = gone - self._gone
 
     def take_remarks(self) -> tuple[str, ...]:
         """What people should know, in words, since the last call."""

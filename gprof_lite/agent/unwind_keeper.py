@@ -22,7 +22,7 @@ from gprof_lite.probes.unwind_maps import UnwindMaps
 logger = logging.getLogger(__name__)
 
 # A file of node's size takes 0.6 s in a child, one of libLLVM's 5 s. Others wait meanwhile, so those come last, seldom.
-TICK_WITHIN_S: Final = 1.5
+TICK_WITHIN_S: Final = 5.0
 UNFINISHED_WITHIN_S: Final = 15.0
 UNFINISHED_AGAIN_AFTER_S: Final = 10.0
 # The kernel has room for 256; lists of the gone are kept for a moment.
@@ -58,7 +58,11 @@ class UnwindKeeper:
     @property
     def reasons(self) -> tuple[str, ...]:
         """Which code has no table, and why, in words; each once, whoever runs it."""
-        return tuple(dict.fromkeys(reason for pid in self._kept for reason in self._unwinding.why_not(pid)))
+        return tuple(
+            dict.fromkeys(
+                reason for pid in self._kept.keys() & self._unwinding.pids for reason in self._unwinding.why_not(pid)
+            )
+        )
 
     def tick(self, activities: Mapping[SampledProcess, Activity]) -> None:
         """Look at those that need it, the busiest first, for at most ``TICK_WITHIN_S``."""
