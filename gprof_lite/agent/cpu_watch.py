@@ -26,7 +26,7 @@ from gprof_lite.host.maps import Mapping as CodeMapping
 from gprof_lite.host.maps import read_maps
 from gprof_lite.probes.cpu_layout import Activity, SampledProcess
 from gprof_lite.probes.cpu_sampler import CpuSampler
-from gprof_lite.probes.program_events import ProgramEvents
+from gprof_lite.probes.program_events import MappedCode, ProgramEvents
 from gprof_lite.probes.program_history import ProgramHistory
 from gprof_lite.stop import StopToken
 from gprof_lite.symbols.symbolizer import Symbolizer
@@ -62,6 +62,7 @@ class CpuWatch:
         self._remembered: set[SampledProcess] = set()
         self._met: list[SampledProcess] = []
         self._gone: set[int] = set()
+        self._changed: set[int] = set()
         self._owned = ExitStack()
 
     def __enter__(self) -> CpuWatch:
@@ -136,7 +137,9 @@ class CpuWatch:
     def _read_events(self) -> None:
         with self._lock:
             if self._events is not None:
-                self._history.add(self._events.read())
+                events = self._events.read()
+                self._history.add(events)
+                self._changed.update(event.pid for event in events if isinstance(event, MappedCode))
 
     # --- the thread -------------------------------------------------------------------------------------------------
 
@@ -172,7 +175,11 @@ class CpuWatch:
         activities = self._sampler.activities()
         self._remember(activities)
         if self._keeper is not None:
-            self._keeper.tick(activities)
+            with self._lock:
+                changed, self._changed = self._changed, set()
+            for pid in changed:
+                self._keeper.note_change(pid)
+            self._keeper.tick(_as_they_are(activities))
 
     def _remember(self, activities: Mapping[SampledProcess, Activity]) -> None:
         """Those whose birth nobody told are read from /proc while they live."""
@@ -193,6 +200,12 @@ def _newest_images(processes: Iterable[SampledProcess]) -> dict[tuple[int, int],
         key = process.pid, process.start_time_ticks
         newest[key] = max(newest.get(key, 0), process.image)
     return newest
+
+
+def _as_they_are(activities: Mapping[SampledProcess, Activity]) -> dict[SampledProcess, Activity]:
+    """Without what became another program, as far as that was seen."""
+    newest = _newest_images(activities)
+    return {each: of for each, of in activities.items() if newest[each.pid, each.start_time_ticks] == each.image}
 
 
 def _is_alive(process: SampledProcess) -> bool:

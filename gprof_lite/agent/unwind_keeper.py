@@ -38,6 +38,7 @@ class _Kept:
     Attributes:
         maps: its mappings of code when it was looked at, as text.
         n_cut: of its activity then.
+        is_changed: it has mapped more since.
     """
 
     process: SampledProcess
@@ -45,6 +46,7 @@ class _Kept:
     n_cut: int
     looked_s: float
     last_ns: int
+    is_changed: bool = False
 
 
 class UnwindKeeper:
@@ -54,6 +56,7 @@ class UnwindKeeper:
         self._unwinding = unwinding
         self._clock = clock
         self._kept: dict[int, _Kept] = {}
+        self._ended: set[SampledProcess] = set()
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -64,9 +67,16 @@ class UnwindKeeper:
             )
         )
 
+    def note_change(self, pid: int) -> None:
+        """It mapped more code: its list is to be made anew."""
+        kept = self._kept.get(pid)
+        if kept is not None:
+            kept.is_changed = True
+
     def tick(self, activities: Mapping[SampledProcess, Activity]) -> None:
         """Look at those that need it, the busiest first, for at most ``TICK_WITHIN_S``."""
         self._forget_ended(activities)
+        self._ended &= activities.keys()
         deadline = Deadline.after(TICK_WITHIN_S, self._clock)
         in_need = self._in_need(activities)
         for process, activity in in_need:
@@ -97,20 +107,26 @@ class UnwindKeeper:
 
     def _needs(self, process: SampledProcess, activity: Activity) -> bool:
         kept = self._kept.get(process.pid)
+        if process in self._ended:
+            return False
         if kept is None or kept.process != process:
             # Without a stack of user space, such as a thread of the kernel, there is nothing to be cut.
             return activity.n_cut > 0
         kept.last_ns = max(kept.last_ns, activity.last_ns)
         is_due = self._clock.monotonic_s() - kept.looked_s >= LOOK_AGAIN_AFTER_S
-        return activity.n_cut > kept.n_cut and is_due
+        return kept.is_changed or (activity.n_cut > kept.n_cut and is_due)
 
     def _look(self, process: SampledProcess, activity: Activity, deadline: Deadline) -> None:
         pid, kept = process.pid, self._kept.get(process.pid)
         try:
+            if not self._is_alive(process):
+                # Its pid may be somebody else's by now, who is to be left alone.
+                self._ended.add(process)
+                return
             image = read_program_image(pid)
             maps = read_maps_text(pid, executable_only=True)
             if kept is not None and kept.process == process:
-                kept.n_cut, kept.looked_s = activity.n_cut, self._clock.monotonic_s()
+                kept.n_cut, kept.looked_s, kept.is_changed = activity.n_cut, self._clock.monotonic_s(), False
                 if kept.maps == maps and not self._unwinding.is_unfinished(pid):
                     return
             elif len(self._kept) >= MOST_PROCESSES and not self._make_room(activity.last_ns):
@@ -120,7 +136,8 @@ class UnwindKeeper:
         except (TargetGone, PermissionError):
             is_same = False
         if not is_same:
-            # What it is now has other mappings.
+            # What it is now, if it is anything, has other mappings.
+            self._ended.add(process)
             self._forget(pid)
             return
         now_s = self._clock.monotonic_s()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,7 @@ class CpuBench:
     stop: StopToken
     symbolizer: Symbolizer
     tables: UnwindTables
+    cuts_s: list[float] = field(default_factory=list)
 
     def context(self, *, pid: tuple[int, ...] = (), frequency_hz: int = 99) -> ProfilerContext:
         options = {PerfOptions: PerfOptions(perf_event="cpu-clock")}
@@ -49,20 +50,25 @@ class CpuBench:
         return PerfProfiler(self.context(frequency_hz=frequency_hz))
 
     def window(
-        self, *profilers: Profiler, seconds: float, during: Callable[[], object] = lambda: None
+        self, *profilers: Profiler, seconds: float, until: Callable[[], bool] = lambda: False
     ) -> list[SourceReport]:
-        """Observe with all of them at once; ``during`` is called when it has begun."""
+        """Observe with all of them at once, so long or until something has happened."""
         clock = SystemClock()
         start_ns, end = clock.utc_ns(), Deadline.after(seconds)
-        during()
-        while not end.passed:
+        while not end.passed and not until():
             for profiler in profilers:
                 profiler.tick()
-            time.sleep(min(0.5, end.remaining_s()))
+            time.sleep(min(0.2, end.remaining_s()))
         for profiler in profilers:
             profiler.cut()
+            self.cuts_s.append(clock.monotonic_s())
         window = Window(start_ns, clock.utc_ns())
         return [profiler.seal(window, Deadline.after(30)) for profiler in profilers]
+
+    def life_of(self, profiler: Profiler, process: subprocess.Popen[bytes]) -> SourceReport:
+        """A window that ends when a process has, however long other tests make it wait for a CPU."""
+        (report,) = self.window(profiler, seconds=60.0, until=lambda: process.poll() is not None)
+        return report
 
 
 @pytest.fixture
