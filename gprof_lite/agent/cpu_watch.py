@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Final
@@ -33,9 +33,9 @@ from gprof_lite.symbols.symbolizer import Symbolizer
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S: Final = 0.5
+LOOK_EVERY_S: Final = 1.0
 # Of one CPU, for looking at processes at once. A look takes about 1 ms.
-MOST_SHARE: Final = 0.04
+MOST_SHARE: Final = 0.02
 
 
 class CpuWatch:
@@ -148,15 +148,16 @@ class CpuWatch:
         while not self._stop.is_set:
             self._stop.wait(Deadline(next_look_s, self._clock), wake_fd=self._ring.fd)
             began_s = time.thread_time()
-            self._guard()
+            self._guard(self._look_at_met)
             if self._clock.monotonic_s() >= next_look_s:
+                self._guard(self._turn)
                 next_look_s = self._clock.monotonic_s() + LOOK_EVERY_S
             spent_s = time.thread_time() - began_s
             self._stop.wait(Deadline.after(spent_s / MOST_SHARE, self._clock))
 
-    def _guard(self) -> None:
+    def _guard(self, step: Callable[[], None]) -> None:
         try:
-            self._turn()
+            step()
         except (GprofLiteError, OSError) as exc:
             self._note_failure(str(exc))
         except Exception as exc:
@@ -168,18 +169,24 @@ class CpuWatch:
         with self._lock:
             self._failures.append(f"sampled processes were not looked at: {why}")
 
-    def _turn(self) -> None:
+    def _look_at_met(self) -> None:
         self._ring.poll()
-        self._met.clear()
+        met, self._met[:] = tuple(self._met), ()
+        if self._keeper is not None and met:
+            self._keeper.meet(met)
+
+    def _turn(self) -> None:
+        """What is due once a second."""
         self._read_events()
         activities = self._sampler.activities()
-        self._remember(activities)
         if self._keeper is not None:
             with self._lock:
                 changed, self._changed = self._changed, set()
             for pid in changed:
                 self._keeper.note_change(pid)
             self._keeper.tick(_as_they_are(activities))
+        # Last: it waits while the last window's stacks are named.
+        self._remember(activities)
 
     def _remember(self, activities: Mapping[SampledProcess, Activity]) -> None:
         """Those whose birth nobody told are read from /proc while they live."""

@@ -7,14 +7,17 @@ whole. When the room is full, the one that was not met for the longest time has 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass
 from typing import Final
 
 from gprof_lite.clock import Clock, Deadline
 from gprof_lite.errors import TargetGone
 from gprof_lite.host.identity import ProcessIdentity
-from gprof_lite.host.maps import parse_maps, read_maps_text
+from gprof_lite.host.maps import Mapping, parse_maps, read_maps_text
 from gprof_lite.host.processes import read_program_image
 from gprof_lite.probes.cpu_layout import Activity, SampledProcess
 from gprof_lite.probes.unwind_maps import UnwindMaps
@@ -25,10 +28,14 @@ logger = logging.getLogger(__name__)
 TICK_WITHIN_S: Final = 5.0
 UNFINISHED_WITHIN_S: Final = 15.0
 UNFINISHED_AGAIN_AFTER_S: Final = 10.0
+# Cut stacks of one process, or processes with cut stacks that run one program, before tables are made of its files. One
+# that is met less often is not worth seconds of a CPU; tables that are there already are used at once.
+MAKE_AFTER: Final = 10
+_MOST_PROGRAMS: Final = 4096
 # The kernel has room for 256; lists of the gone are kept for a moment.
 MOST_PROCESSES: Final = 200
 # How often the maps of a process whose stacks are cut are read again, at most: it may have loaded a library.
-LOOK_AGAIN_AFTER_S: Final = 2.0
+LOOK_AGAIN_AFTER_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -57,6 +64,7 @@ class UnwindKeeper:
         self._clock = clock
         self._kept: dict[int, _Kept] = {}
         self._ended: set[SampledProcess] = set()
+        self._demand: Counter[tuple[str, int]] = Counter()
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -73,7 +81,15 @@ class UnwindKeeper:
         if kept is not None:
             kept.is_changed = True
 
-    def tick(self, activities: Mapping[SampledProcess, Activity]) -> None:
+    def meet(self, processes: Iterable[SampledProcess]) -> None:
+        """Those that were met for the second time just now: looked at where that costs little."""
+        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        for process in processes:
+            kept = self._kept.get(process.pid)
+            if kept is None or kept.process != process:
+                self._look(process, Activity(2, 2, now_ns, now_ns), Deadline.after(TICK_WITHIN_S, self._clock))
+
+    def tick(self, activities: MappingOf[SampledProcess, Activity]) -> None:
         """Look at those that need it, the busiest first, for at most ``TICK_WITHIN_S``."""
         self._forget_ended(activities)
         self._ended &= activities.keys()
@@ -86,7 +102,7 @@ class UnwindKeeper:
         if not in_need:
             self._finish_one(activities)
 
-    def _finish_one(self, activities: Mapping[SampledProcess, Activity]) -> None:
+    def _finish_one(self, activities: MappingOf[SampledProcess, Activity]) -> None:
         """Give one whose tables took too long more time."""
         now_s = self._clock.monotonic_s()
         for kept in list(self._kept.values()):
@@ -101,7 +117,7 @@ class UnwindKeeper:
             self._unwinding.forget(pid)
         self._kept.clear()
 
-    def _in_need(self, activities: Mapping[SampledProcess, Activity]) -> list[tuple[SampledProcess, Activity]]:
+    def _in_need(self, activities: MappingOf[SampledProcess, Activity]) -> list[tuple[SampledProcess, Activity]]:
         in_need = [(process, activity) for process, activity in activities.items() if self._needs(process, activity)]
         return sorted(in_need, key=lambda each: each[1].n_samples, reverse=True)
 
@@ -114,6 +130,8 @@ class UnwindKeeper:
             return activity.n_cut > 0
         kept.last_ns = max(kept.last_ns, activity.last_ns)
         is_due = self._clock.monotonic_s() - kept.looked_s >= LOOK_AGAIN_AFTER_S
+        if is_due and kept.n_cut < MAKE_AFTER <= activity.n_cut and self._unwinding.is_unfinished(process.pid):
+            return True
         return kept.is_changed or (activity.n_cut > kept.n_cut and is_due)
 
     def _look(self, process: SampledProcess, activity: Activity, deadline: Deadline) -> None:
@@ -131,7 +149,9 @@ class UnwindKeeper:
                     return
             elif len(self._kept) >= MOST_PROCESSES and not self._make_room(activity.last_ns):
                 return
-            self._unwinding.look(pid, parse_maps(maps), deadline)
+            mappings = parse_maps(maps)
+            making = deadline if self._is_worth_making(mappings, activity) else Deadline.after(0.0, self._clock)
+            self._unwinding.look(pid, mappings, making)
             is_same = read_program_image(pid) == image and self._is_alive(process)
         except (TargetGone, PermissionError):
             is_same = False
@@ -143,6 +163,14 @@ class UnwindKeeper:
         now_s = self._clock.monotonic_s()
         self._kept[pid] = _Kept(process, maps, activity.n_cut, now_s, activity.last_ns)
 
+    def _is_worth_making(self, mappings: Sequence[Mapping], activity: Activity) -> bool:
+        """Whether tables may be made for it: it, or others that run the same program, were met often enough."""
+        program = mappings[0].file_key if mappings else ("", 0)
+        if len(self._demand) > _MOST_PROGRAMS:
+            self._demand.clear()
+        self._demand[program] += 1
+        return max(activity.n_cut, self._demand[program]) >= MAKE_AFTER
+
     def _make_room(self, newest_ns: int) -> bool:
         """Forget the one that was not met for the longest time. False: all were met later than that."""
         oldest = min(self._kept.values(), key=lambda kept: kept.last_ns)
@@ -151,7 +179,7 @@ class UnwindKeeper:
         self._forget(oldest.process.pid)
         return True
 
-    def _forget_ended(self, activities: Mapping[SampledProcess, Activity]) -> None:
+    def _forget_ended(self, activities: MappingOf[SampledProcess, Activity]) -> None:
         """Those that were not met lately may have ended; the others have been, a moment ago, what they are."""
         gone = [kept.process for kept in self._kept.values() if kept.process not in activities]
         for process in gone:
