@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from gprof_lite.agent.observation import ObservationOptions
+from gprof_lite.agent.unwind_check import MAX_NAMED, cut_processes, try_unwinding
 from gprof_lite.clock import Deadline, SystemClock
 from gprof_lite.config import OptionValues, options_of
 from gprof_lite.delivery.delivery import DeliveryOptions
-from gprof_lite.errors import ChildError, GprofLiteError
+from gprof_lite.errors import ChildError, GprofLiteError, ProbeError
 from gprof_lite.host.facts import read_host_facts, read_kernel_limits
 from gprof_lite.lean_requests import requests
 from gprof_lite.probes.costs import calibrate
@@ -31,11 +32,13 @@ from gprof_lite.supervise.output import Discard, Tail
 from gprof_lite.supervise.process import start_process_managed
 from gprof_lite.supervise.warden_client import Warden
 from gprof_lite.supervise.workdir import WorkDirectory
+from gprof_lite.unwind.tables import open_unwind_tables
 
 LOW_DESCRIPTORS: Final = 1024
 LOW_DISK_BYTES: Final = 1 << 30
 SERVER_TIMEOUT_S: Final = 3.0
 PYSPY_WITHIN_S: Final = 20.0
+LEAST_WHOLE_PERCENT: Final = 90.0
 
 
 class CheckState(Enum):
@@ -87,6 +90,9 @@ def examine(options: OptionValues, stop: StopToken) -> Iterator[Check]:
         yield check_supervision(warden)
         sampling = options_of(options, SamplingOptions)
         yield check_perf(ProfilerContext(warden, stop, SystemClock(), work, sampling), options_of(options, PerfOptions))
+        yield check_unwinding(warden, stop, work)
+        if not os.geteuid():
+            yield check_whole_stacks()
         yield check_kernel_symbols()
         yield check_pyspy(warden, stop)
         yield from check_probes()
@@ -162,6 +168,41 @@ def check_perf(context: ProfilerContext, options: PerfOptions) -> Check:
         "run as root, or grant CAP_PERFMON"
         if os.geteuid()
         else "look at `dmesg | tail` and at the container's seccomp",
+    )
+
+
+def check_unwinding(warden: Warden, stop: StopToken, work: WorkDirectory) -> Check:
+    """Whether our own sampler works here and makes stacks whole without frame pointers, and what one costs."""
+    name = "cpu sampler"
+    tables = open_unwind_tables(work.subdirectory("doctor-unwind"), warden, stop)
+    try:
+        trial = try_unwinding(tables)
+    except ProbeError as exc:
+        why = "perf samples instead, by frame pointers: stacks of code without them end early"
+        return Check(name, CheckState.WARN, str(exc), why, _hint(exc))
+    finally:
+        tables.close()
+    found = (
+        f"in the kernel, {trial.whole_percent:.0f} % of stacks whole without frame pointers; a stack of "
+        f"{trial.n_frames:.0f} frames costs {trial.walk_us:.1f} us"
+    )
+    if trial.whole_percent >= LEAST_WHOLE_PERCENT:
+        return Check(name, CheckState.OK, found)
+    return Check(name, CheckState.WARN, found, "some stacks show only what is nearest to their end")
+
+
+def check_whole_stacks() -> Check:
+    """Of which running processes stacks end early, and why."""
+    n_seen, found = cut_processes()
+    if not found:
+        return Check("whole stacks", CheckState.OK, f"of all {n_seen} processes")
+    named = "; ".join(map(str, found[:MAX_NAMED]))
+    more = f"; and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
+    return Check(
+        "whole stacks",
+        CheckState.WARN,
+        f"not of {len(found)} of {n_seen} processes: {named}{more}",
+        "their stacks are followed as far as frame pointers lead",
     )
 
 

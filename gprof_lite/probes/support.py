@@ -24,6 +24,7 @@ _MODULES: Final = Path("/lib/modules")
 _LOADED_ONLY: Final = {
     "alloc": "allocations of one process",
     "faults": "page faults of one process",
+    "cpu": "CPU time of all processes",
 }
 
 
