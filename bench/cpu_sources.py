@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What it costs to sample CPU time three ways, and how many stacks are whole.
 
-    sudo .venv/bin/python bench/cpu_sources.py [--seconds 20] [--frequency 99] [--programs cpp,compiler,python,java]
+    sudo .venv/bin/python bench/cpu_sources.py [--seconds 60] [--frequency 99] [--programs cpp,compiler,python,java]
 
 The same programs run all the while: deep C++ recursion without frame pointers, a compiler again and again, a Python in
 its C extensions, a Java. They are observed, on the whole host, one after the other:
@@ -55,7 +55,9 @@ from gprof_lite.unwind.tables import open_unwind_tables
 TARGETS: Final = Path(__file__).with_name("targets")
 LIVES: Final = Path(__file__).parents[1] / "tests" / "targets" / "lives.cpp"
 WINDOW_S: Final = 5.0
-ROOTS: Final = frozenset({"_start", "__clone3", "clone3", "__clone", "clone", "__GI___clone", "_dl_start_user"})
+ROOTS: Final = frozenset(
+    {"_start", "start_thread", "__clone3", "clone3", "__clone", "clone", "__GI___clone", "_dl_start_user"}
+)
 # Name of the thread -> program of ours it belongs to.
 COMMS: Final = {"lives": "cpp", "cc1plus": "compiler", "as": "compiler", "python3": "python", "java": "java"}
 PYTHON_CODE: Final = """
@@ -80,14 +82,15 @@ def main() -> None:
     """Observe in turn, then compare."""
     chosen = _arguments()
     if chosen.stage:
-        print(json.dumps(observe_ourselves(chosen.seconds, chosen.frequency)))
+        pids = tuple(int(pid) for pid in chosen.pids.split(","))
+        print(json.dumps(observe_ourselves(chosen.seconds, chosen.frequency, pids)))
         return
-    with tempfile.TemporaryDirectory(prefix="cpu-sources-") as scratch, running(chosen.programs, Path(scratch)):
+    with tempfile.TemporaryDirectory(prefix="cpu-sources-") as scratch, running(chosen.programs, Path(scratch)) as pids:
         time.sleep(3.0)
         found = {}
         for source in ("none", "ours", "fp", "dwarf"):
             before = work_of(Path(scratch))
-            found[source] = observe(source, chosen.seconds, chosen.frequency, Path(scratch))
+            found[source] = observe(source, chosen.seconds, chosen.frequency, pids, Path(scratch))
             found[source]["work"] = rate(before, work_of(Path(scratch)))
             print(source, json.dumps(found[source]), flush=True)
     show(found)
@@ -95,10 +98,11 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    arguments.add_argument("--seconds", type=float, default=20.0)
+    arguments.add_argument("--seconds", type=float, default=60.0)
     arguments.add_argument("--frequency", type=int, default=99)
     arguments.add_argument("--programs", default="cpp,compiler,python,java")
     arguments.add_argument("--stage", help=argparse.SUPPRESS)
+    arguments.add_argument("--pids", help=argparse.SUPPRESS)
     return arguments.parse_args()
 
 
@@ -106,16 +110,18 @@ def _arguments() -> argparse.Namespace:
 
 
 @contextmanager
-def running(names: str, directory: Path) -> Iterator[None]:
-    """All of them, until the context ends."""
+def running(names: str, directory: Path) -> Iterator[str]:
+    """All of them, until the context ends; their pids."""
     source = directory / "unit.cc"
     source.write_text(CXX_CODE)
+    pids = []
     with ExitStack() as stack:
         for name in names.split(","):
             argv = command_of(name, directory, source)
             child = stack.enter_context(subprocess.Popen(argv, cwd=directory, stdout=subprocess.DEVNULL))
             stack.callback(child.kill)
-        yield
+            pids.append(str(child.pid))
+        yield ",".join(pids)
 
 
 def command_of(name: str, directory: Path, source: Path) -> tuple[str, ...]:
@@ -147,17 +153,17 @@ def rate(before: tuple[int, float], after: tuple[int, float]) -> float:
 # --- the observers ---------------------------------------------------------------------------------------------------
 
 
-def observe(source: str, seconds: float, frequency_hz: int, scratch: Path) -> dict[str, object]:
+def observe(source: str, seconds: float, frequency_hz: int, pids: str, scratch: Path) -> dict[str, object]:
     if source == "none":
         time.sleep(seconds)
         return {}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     if source == "ours":
-        arguments = ("--stage", "ours", "--seconds", str(seconds), "--frequency", str(frequency_hz))
+        arguments = ("--stage", "ours", "--seconds", str(seconds), "--frequency", str(frequency_hz), "--pids", pids)
         output = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True).stdout
         found: dict[str, object] = json.loads(output.splitlines()[-1])
     else:
-        found = observe_by_perf(source, seconds, frequency_hz, scratch)
+        found = observe_by_perf(source, seconds, frequency_hz, pids, scratch)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     # The programs' own children end with them; only the observer's have ended by now.
@@ -165,10 +171,10 @@ def observe(source: str, seconds: float, frequency_hz: int, scratch: Path) -> di
     return found
 
 
-def observe_by_perf(source: str, seconds: float, frequency_hz: int, scratch: Path) -> dict[str, object]:
+def observe_by_perf(source: str, seconds: float, frequency_hz: int, pids: str, scratch: Path) -> dict[str, object]:
     data = scratch / "perf.data"
     graph = ("-g",) if source == "fp" else ("--call-graph", "dwarf,16384")
-    record = ("perf", "record", "-q", "-e", "cpu-clock:I", "-F", str(frequency_hz), "-a", *graph, "-o", str(data))
+    record = ("perf", "record", "-q", "-e", "cpu-clock", "-F", str(frequency_hz), "-p", pids, *graph, "-o", str(data))
     subprocess.run([*record, "--", "sleep", str(seconds)], check=True, stderr=subprocess.DEVNULL)
     parser = PerfScriptParser()
     script = ("perf", "script", "--no-inline", "-i", str(data), "--fields", "comm,pid,tid,period,ip,sym,dso")
@@ -184,7 +190,7 @@ def observe_by_perf(source: str, seconds: float, frequency_hz: int, scratch: Pat
     return {**tally.found(), "moved_mb": round(n_bytes / 1e6, 2)}
 
 
-def observe_ourselves(seconds: float, frequency_hz: int) -> dict[str, object]:
+def observe_ourselves(seconds: float, frequency_hz: int, pids: tuple[int, ...]) -> dict[str, object]:
     """In a process of its own, which this is."""
     clock, tally, moved, kernel_s = SystemClock(), Tally(), 0, 0.0
     windows: list[float] = []
@@ -196,13 +202,15 @@ def observe_ourselves(seconds: float, frequency_hz: int) -> dict[str, object]:
         open_symbolizer(SymbolOptions(), warden=warden, stop=stop, work=work) as symbolizer,
     ):
         options = {PerfOptions: PerfOptions(perf_event="cpu-clock")}
-        sampling = SamplingOptions(frequency_hz=frequency_hz)
+        sampling = SamplingOptions(frequency_hz=frequency_hz, pid=pids)
         context = ProfilerContext(warden, stop, clock, work, sampling, WINDOW_S, options)
         tables = open_unwind_tables(work.subdirectory("unwind"), warden, stop)
         with bpf_cpu.BpfCpuProfiler(context, symbolizer, tables) as profiler:
-            for _ in range(max(1, round(seconds / WINDOW_S))):
+            first_s = clock.monotonic_s()
+            for number in range(1, max(1, round(seconds / WINDOW_S)) + 1):
                 began_s, start_ns = time.process_time(), clock.utc_ns()
-                time.sleep(WINDOW_S)
+                # While one window is sealed the next is running.
+                time.sleep(max(0.0, first_s + number * WINDOW_S - clock.monotonic_s()))
                 profiler.cut()
                 report = profiler.seal(Window(start_ns, clock.utc_ns()), Deadline.after(60))
                 for profile in report.profiles:

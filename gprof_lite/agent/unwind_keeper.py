@@ -17,7 +17,7 @@ from typing import Final
 from gprof_lite.clock import Clock, Deadline
 from gprof_lite.errors import TargetGone
 from gprof_lite.host.identity import ProcessIdentity
-from gprof_lite.host.maps import Mapping, parse_maps, read_maps_text
+from gprof_lite.host.maps import Mapping, parse_maps, read_maps, read_maps_text
 from gprof_lite.host.processes import read_program_image
 from gprof_lite.probes.cpu_layout import Activity, SampledProcess
 from gprof_lite.probes.unwind_maps import UnwindMaps
@@ -25,7 +25,7 @@ from gprof_lite.probes.unwind_maps import UnwindMaps
 logger = logging.getLogger(__name__)
 
 # A file of node's size takes 0.6 s in a child, one of libLLVM's 5 s. Others wait meanwhile, so those come last, seldom.
-TICK_WITHIN_S: Final = 5.0
+TICK_WITHIN_S: Final = 2.0
 UNFINISHED_WITHIN_S: Final = 15.0
 UNFINISHED_AGAIN_AFTER_S: Final = 10.0
 # Cut stacks of one process, or processes with cut stacks that run one program, before tables are made of its files. One
@@ -95,12 +95,22 @@ class UnwindKeeper:
         self._ended &= activities.keys()
         deadline = Deadline.after(TICK_WITHIN_S, self._clock)
         in_need = self._in_need(activities)
+        self._make_tables([process for process, activity in in_need if activity.n_cut >= MAKE_AFTER], deadline)
         for process, activity in in_need:
-            if deadline.passed:
-                return
+            # Tables that are there by now are used in any case.
             self._look(process, activity, deadline)
         if not in_need:
             self._finish_one(activities)
+
+    def _make_tables(self, processes: Sequence[SampledProcess], deadline: Deadline) -> None:
+        mappings: dict[int, tuple[Mapping, ...]] = {}
+        for process in processes:
+            try:
+                mappings[process.pid] = read_maps(process.pid, executable_only=True)
+            except (TargetGone, PermissionError):
+                continue
+        if mappings:
+            self._unwinding.make_tables(mappings, deadline)
 
     def _finish_one(self, activities: MappingOf[SampledProcess, Activity]) -> None:
         """Give one whose tables took too long more time."""

@@ -23,13 +23,14 @@ import mmap
 import os
 import secrets
 from collections.abc import Iterable, Sequence
+from collections.abc import Mapping as MappingOf
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Protocol, Self
 
 from gprof_lite.clock import Clock, Deadline
-from gprof_lite.errors import FormatError
+from gprof_lite.errors import FormatError, TargetGone
 from gprof_lite.host.maps import Mapping
 from gprof_lite.probes.btf_member import member_offset
 from gprof_lite.probes.code_files import CodeFile, CodeFiles, opened_code
@@ -60,6 +61,8 @@ from gprof_lite.unwind.tables import TableKey, WantedTable
 DEFAULT_TABLE_BYTES: Final = 20 << 20
 # A child that makes tables starts in 0.1 s, and takes up to 0.6 s for the largest file.
 _MAKING_S: Final = 5.0
+# Files that are open while a child makes their tables.
+_MOST_AT_ONCE: Final = 64
 
 
 class TableMaker(Protocol):
@@ -187,6 +190,24 @@ class UnwindMaps:
         for tunable, offset in self._offsets.items():
             if offset is not None and None not in self._offsets.values():
                 bpf.configure(tunable, offset)
+
+    def make_tables(self, processes: MappingOf[int, Iterable[Mapping]], deadline: Deadline) -> None:
+        """Have tables made of what several processes run, by one child for them all, so that looking is cheap then."""
+        wanted: dict[TableKey, int] = {}
+        with ExitStack() as opened:
+            for pid, mappings in processes.items():
+                for mapping in code_mappings(mappings):
+                    known = self._files.known(pid, mapping)
+                    if not (mapping.is_file or mapping.path == VDSO) or len(wanted) >= _MOST_AT_ONCE:
+                        continue
+                    if known is not None and (known.key in wanted or self._shards.parts(known.key) is not None):
+                        continue
+                    try:
+                        fd = opened.enter_context(opened_code(pid, mapping))
+                        wanted.setdefault(self._files.read(fd, mapping).key, fd)
+                    except (FormatError, TargetGone):
+                        continue  # said of the process that is looked at
+            self._maker.prepare([WantedTable(key, fd) for key, fd in wanted.items()], deadline)
 
     def look(self, pid: int, mappings: Iterable[Mapping], deadline: Deadline | None = None) -> None:
         """Take notice of a process, or of what its code is now. Without a list it is not unwound by tables.
