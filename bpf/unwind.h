@@ -79,7 +79,7 @@ struct rule_cache {
 	u64 rules[CACHED_RULES];
 };
 
-MAP_HASH(unwound, u32, struct unwound_process, 256)
+MAP_READY_HASH(unwound, u32, struct unwound_process, 256)
 MAP_SHARED_ARRAY(mapping_pool, struct mapping_pool, 1)
 MAP_SHARED_ARRAY(table_shards, struct table_shard, 1)
 MAP_PERCPU_ARRAY(rule_cache, u32, struct rule_cache, 1)
