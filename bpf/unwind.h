@@ -8,8 +8,8 @@
  * stack for a return address (find_caller() in stack.h), where it keeps none.
  *
  * What makes it cheap: the rule of an address is remembered per CPU (4,096 of them), the stack is read 2 KiB at a time,
- * and searches have no branches. What makes it loadable: the walk is in map memory, and the function is global, so the
- * verifier goes through one frame once, whoever calls it in whatever loop.
+ * and searches have no branches. What makes it loadable: the walk is in map memory, and functions are global, so the
+ * verifier goes through a frame once, whoever calls it in whatever loop.
  *
  * Shared with user space: struct mapping_pool, struct unwound_process (stack.h), numbers of rules. The maps are made
  * once by user space, and handed to every object that includes this.
@@ -361,7 +361,7 @@ static __always_inline bool is_bottom(const struct stack_walk *walk)
 
 /* Adds the frame that the walk stands in, and goes to its caller. Returns why it cannot (enum stack_stop), or
  * STACK_RUNNING. */
-STACK_FUNCTION int unwind_frame(struct stack_walk *walk, const struct code_table *code)
+static __always_inline u32 unwind_frame(struct stack_walk *walk, const struct code_table *code)
 {
 	const struct mapping_pool *pool;
 	u32 zero = 0, rule, stop;
@@ -405,13 +405,21 @@ STACK_FUNCTION int unwind_frame(struct stack_walk *walk, const struct code_table
 	return stop;
 }
 
+/* Two frames for a call: a fifth less than one. */
+STACK_FUNCTION int unwind_two(struct stack_walk *walk, const struct code_table *code)
+{
+	u32 stop = unwind_frame(walk, code);
+
+	return stop ? stop : unwind_frame(walk, code);
+}
+
 /* All frames from where the walk stands. Returns why it ended. */
 static __always_inline u32 unwind(struct stack_walk *walk, const struct code_table *code)
 {
 	int stop = STACK_FULL;
 
-	for (u32 turn = 0; turn <= STACK_DEPTH; turn++) {
-		stop = unwind_frame(walk, code);
+	for (u32 turn = 0; turn <= STACK_DEPTH / 2; turn++) {
+		stop = unwind_two(walk, code);
 		if (stop)
 			break;
 	}
