@@ -40,7 +40,11 @@ void through_library(void (*callback)(int), int n) { char place[8] = {0}; deeper
 # Programs that burn their CPU, as a command; {program} is the compiled file.
 BURNERS: Final = {
     "deep calls": ("{program}", "burn"),
-    "python": ("/usr/bin/python3", "-c", "import json, zlib\nwhile True: zlib.compress(json.dumps([1.5] * 2000).encode())"),
+    "python": (
+        "/usr/bin/python3",
+        "-c",
+        "import json, zlib\nwhile True: zlib.compress(json.dumps([1.5] * 2000).encode())",
+    ),
 }
 BURNER_SOURCE: Final = SOURCE.parents[2] / "bench/targets/deep.cc"
 

@@ -32,7 +32,9 @@ def test_the_function_that_leaks_is_named_without_frame_pointers(start_leak: Sta
 
     # THEN each function is named, and its stack goes on to the root
     assert {finding["pid"] for finding in found} >= pids.keys()
-    stacks = {finding["pid"]: leaking_stack(finding, pids[finding["pid"]][1]) for finding in found if finding["pid"] in pids}
+    stacks = {
+        finding["pid"]: leaking_stack(finding, pids[finding["pid"]][1]) for finding in found if finding["pid"] in pids
+    }
     assert [kind for pid, (kind, _site) in pids.items() if not stacks.get(pid)] == []
     assert [stacks[pid] for pid in pids if not is_whole(stacks[pid])] == []
 

@@ -50,7 +50,9 @@ def test_numbers_are_the_same(name: str, value: int) -> None:
 
 
 def test_kinds_of_rules_are_numbered_alike() -> None:
-    numbers = {name.lower(): int(number) for name, number in re.findall(r"^\tRULE_(\w+) = (\d+),", UNWIND, re.MULTILINE)}
+    numbers = {
+        name.lower(): int(number) for name, number in re.findall(r"^\tRULE_(\w+) = (\d+),", UNWIND, re.MULTILINE)
+    }
     assert numbers == {name: number for number, name in enumerate(rule.KIND_NAMES)}
 
 
