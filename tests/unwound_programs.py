@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -12,7 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from gprof_lite.clock import SystemClock
-from gprof_lite.host.identity import ProcessIdentity
+from gprof_lite.host.identity import ProcessIdentity, read_stat
 from gprof_lite.probes.unwind_maps import UnwindMaps
 from gprof_lite.symbols.converter import DirectConverter
 from gprof_lite.unwind import make
@@ -36,6 +37,17 @@ __attribute__((noinline)) static void deeper(void (*callback)(int), int n, char 
 void through_library(void (*callback)(int), int n) { char place[8] = {0}; deeper(callback, n, place); }
 """
 
+# Programs that burn their CPU, as a command; {program} is the compiled file.
+BURNERS: Final = {
+    "deep calls": ("{program}", "burn"),
+    "python": (
+        "/usr/bin/python3",
+        "-c",
+        "import json, zlib\nwhile True: zlib.compress(json.dumps([1.5] * 2000).encode())",
+    ),
+}
+BURNER_SOURCE: Final = SOURCE.parents[2] / "bench/targets/deep.cc"
+
 Stack = tuple[int, ...]
 
 
@@ -53,6 +65,27 @@ def build_library(directory: Path) -> Path:
     command = ("gcc", "-O2", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-shared", "-fPIC")
     subprocess.run([*command, "-x", "c", "-o", str(library), "-"], input=LIBRARY_SOURCE.encode(), check=True)
     return library
+
+
+def build_burner(name: str, directory: Path) -> list[str]:
+    """The command of a burning program."""
+    program = directory / "burner"
+    subprocess.run(["g++", "-O2", "-fomit-frame-pointer", "-o", str(program), str(BURNER_SOURCE)], check=True)
+    return [argument.format(program=program) if "{program}" in argument else argument for argument in BURNERS[name]]
+
+
+@contextmanager
+def burning(command: list[str]) -> Iterator[int]:
+    """The pid of a program at work."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        # By then it has loaded its libraries.
+        while read_stat(process.pid).cpu_ticks < 20:
+            time.sleep(0.02)
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
 
 
 class UnwoundProgram:

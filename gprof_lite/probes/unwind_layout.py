@@ -32,12 +32,11 @@ ANONYMOUS: Final = 1
 _HASH: Final = 1
 _ARRAY: Final = 2
 _PERCPU_ARRAY: Final = 6
-_NO_PREALLOC: Final = 1
 _MMAPABLE: Final = 1 << 10
 
 # Name of the map in the programs -> type, bytes of a key, bytes of a value, flags.
 MAPS: Final = {
-    "unwound": (_HASH, 4, PROCESS.size, _NO_PREALLOC),
+    "unwound": (_HASH, 4, PROCESS.size, 0),
     "mapping_pool": (_ARRAY, 4, POOL_BYTES, _MMAPABLE),
     "table_shards": (_ARRAY, 4, SHARD_BYTES, _MMAPABLE),
     "rule_cache": (_PERCPU_ARRAY, 4, CACHED_RULES * 8, 0),

@@ -63,6 +63,8 @@ DEFAULT_TABLE_BYTES: Final = 20 << 20
 _MAKING_S: Final = 5.0
 # Files that are open while a child makes their tables.
 _MOST_AT_ONCE: Final = 64
+# Compiled code has a row for 50 bytes, Debian's musl one for 7,000.
+_BYTES_PER_ROW: Final = 1024
 
 
 class TableMaker(Protocol):
@@ -238,14 +240,14 @@ class UnwindMaps:
     def _find_tables(self, pid: int, code: Sequence[Mapping], look: _Look, deadline: Deadline) -> None:
         """The file behind each mapping, and its table into the kernel where it can have one."""
         with ExitStack() as opened:
-            wanted: dict[TableKey, tuple[str, int]] = {}
+            wanted: dict[TableKey, tuple[CodeFile, str, int]] = {}
             for mapping in code:
                 if _map_file(mapping) in look.files or not (mapping.is_file or mapping.path == VDSO):
                     continue
                 known = self._files.known(pid, mapping)
                 if known is not None and self._shards.parts(known.key) is not None:
                     look.files[_map_file(mapping)] = known
-                    self._keep(look, known.key)
+                    self._keep(look, known, mapping.path)
                     continue
                 try:
                     fd = opened.enter_context(opened_code(pid, mapping))
@@ -256,28 +258,32 @@ class UnwindMaps:
                     continue
                 look.files[_map_file(mapping)] = file
                 if self._shards.parts(file.key) is not None:
-                    self._keep(look, file.key)
+                    self._keep(look, file, mapping.path)
                 else:
-                    wanted[file.key] = (mapping.path, fd)
+                    wanted[file.key] = (file, mapping.path, fd)
             if wanted:
-                self._maker.prepare([WantedTable(key, fd) for key, (_, fd) in wanted.items()], deadline)
+                self._maker.prepare([WantedTable(key, fd) for key, (_, _, fd) in wanted.items()], deadline)
                 look.is_unfinished = deadline.passed
-        for key, (path, _) in wanted.items():
-            self._place(key, path, look)
+        for file, path, _ in wanted.values():
+            self._place(file, path, look)
 
-    def _place(self, key: TableKey, path: str, look: _Look) -> None:
-        table = self._maker.table(key)
+    def _place(self, file: CodeFile, path: str, look: _Look) -> None:
+        table = self._maker.table(file.key)
         if table is None:
-            look.reasons[path] = self._maker.why_not(key)
-        elif self._shards.put(key, table, self._clock.monotonic_s()):
-            self._keep(look, key)
+            look.reasons[path] = self._maker.why_not(file.key)
+        elif self._shards.put(file.key, table, self._clock.monotonic_s()):
+            self._keep(look, file, path)
         else:
             look.reasons[path] = f"there is no room: {self._shards.n_bytes >> 10} KiB of tables are in use"
 
-    def _keep(self, look: _Look, key: TableKey) -> None:
-        if key not in look.tables:
-            look.tables.add(key)
-            self._shards.use(key)
+    def _keep(self, look: _Look, file: CodeFile, path: str) -> None:
+        if file.key in look.tables:
+            return
+        look.tables.add(file.key)
+        self._shards.use(file.key)
+        n_rows = sum(part.n_rows for part in self._shards.parts(file.key) or ())
+        if n_rows * _BYTES_PER_ROW < file.n_text_bytes:
+            look.reasons[path] = "has call frame information of little of its code"
 
     def _release(self, tables: Iterable[TableKey]) -> None:
         now_s = self._clock.monotonic_s()
