@@ -13,8 +13,8 @@ its C extensions, a Java. They are observed, on the whole host, one after the ot
 
 Cost is CPU seconds of the observer and its children until every stack has its names, and, of ours, the time in the
 kernel's program besides, which is inside other processes' time. What perf's sampling takes there is in none of these
-numbers: it shows in the target's own work. Whole: the outermost frame is where a program or a thread begins, by one list
-of names for all three.
+numbers: it shows in the target's own work. Whole: the outermost frame is where a program or a thread begins, by one
+list of names for all three.
 
 Work is what the C++ program did per second of its own CPU time, relative to nobody observing; on a shared machine it
 moves by some percent by itself.

@@ -38,7 +38,7 @@ def test_both_sources_say_the_same_of_a_program_with_frame_pointers(
         cpu_bench.window(perf, bpf, seconds=0.5)
         by_perf, by_bpf = cpu_bench.window(perf, bpf, seconds=6.0)
 
-    # THEN they have seen it equally often in the same time, and each function's shares differ by no more than chance allows
+    # THEN they have seen it equally often in the same time, and shares differ by no more than chance allows
     ours, theirs = profiles_of(by_bpf, target.pid), profiles_of(by_perf, target.pid)
     first_perf_s, first_bpf_s, last_perf_s, last_bpf_s = cpu_bench.cuts_s
     rate, other_rate = n_of(ours) / (last_bpf_s - first_bpf_s), n_of(theirs) / (last_perf_s - first_perf_s)
