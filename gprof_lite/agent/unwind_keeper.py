@@ -65,15 +65,8 @@ class UnwindKeeper:
         self._kept: dict[int, _Kept] = {}
         self._ended: set[SampledProcess] = set()
         self._demand: Counter[tuple[str, int]] = Counter()
-
-    @property
-    def reasons(self) -> tuple[str, ...]:
-        """Which code has no table, and why, in words; each once, whoever runs it."""
-        return tuple(
-            dict.fromkeys(
-                reason for pid in self._kept.keys() & self._unwinding.pids for reason in self._unwinding.why_not(pid)
-            )
-        )
+        # Which code has no table, and why, in words; each once, whoever runs it. As of the last tick.
+        self.reasons: tuple[str, ...] = ()
 
     def note_change(self, pid: int) -> None:
         """It mapped more code: its list is to be made anew."""
@@ -101,6 +94,9 @@ class UnwindKeeper:
             self._look(process, activity, deadline)
         if not in_need:
             self._finish_one(activities)
+        pids = self._kept.keys() & self._unwinding.pids
+        # Another thread may ask for them: a new value each time, which nobody changes.
+        self.reasons = tuple(dict.fromkeys(reason for pid in pids for reason in self._unwinding.why_not(pid)))
 
     def _make_tables(self, processes: Sequence[SampledProcess], deadline: Deadline) -> None:
         mappings: dict[int, tuple[Mapping, ...]] = {}

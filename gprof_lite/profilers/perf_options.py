@@ -11,14 +11,14 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class PerfOptions:
-    """perf is the clock of all CPU profiles where our own sampler is not (cpu_source). Without either there is only what
-    the runtime profilers say by themselves."""
+    """perf is the clock of all CPU profiles where our own sampler is not (cpu_source). Without either there is only
+    what the runtime profilers say by themselves."""
 
     perf: bool = setting(True, read=yes_or_no(), help="run perf, where cpu_source leaves sampling to it")
     perf_event: str = setting(
         "auto",
         read=one_of("auto", "default", "cpu-clock", "task-clock"),
-        help="what is sampled on, by either source; auto takes the first of the others that yields samples on this host",
+        help="what is sampled on, by either source; auto takes the first of the others that yields samples here",
         metavar="EVENT",
     )
     idle: bool = setting(False, read=yes_or_no(), help="show idle CPUs too, as the process swapper")
