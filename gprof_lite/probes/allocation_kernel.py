@@ -5,13 +5,11 @@ Knows how it is loaded on this kernel (sessions or entry and return), and nothin
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Final
 
-from gprof_lite.errors import LoadRejected, ProbeError
+from gprof_lite.errors import ProbeError
 from gprof_lite.model.allocation import ProbeCosts, ProbeTuning
 from gprof_lite.probes.allocation_layout import (
     BRAKE,
@@ -35,12 +33,9 @@ from gprof_lite.probes.attach import KernelUprobes, ProbeKind
 from gprof_lite.probes.btf_member import member_offset
 from gprof_lite.probes.loader import LoaderChoice, open_object
 from gprof_lite.probes.object import BpfMap, BpfObject, Link, RingReader
+from gprof_lite.probes.patient_load import load_patiently
 from gprof_lite.probes.unwind_maps import UnwindMaps
 
-logger = logging.getLogger(__name__)
-
-_LOAD_TRIES: Final = 4
-_FIRST_PAUSE_S: Final = 0.08
 _SESSION: Final = ("alloc_session",)
 _ENTRY_AND_RETURN: Final = ("alloc_entry", "alloc_return")
 _SWEEP: Final = ("sweep_blocks",)
@@ -196,20 +191,10 @@ def load_allocation_kernel(
 ) -> AllocationKernel:
     """Open and load it; the caller closes it.
 
-    The kernel gives up verifying a program (EAGAIN) when it has other work for this thread: seen here several times in
-    a row on a host with 20 runnable threads, after libbpf's own five tries. So a refusal counts only when it is
-    repeated, over half a second.
-
     Raises:
         LoadRejected, ProbeError, PrerequisiteError: nothing is left then.
     """
-    for number in range(_LOAD_TRIES - 1):
-        try:
-            return _load_once(uprobes, tuning, loader, max_stacks, unwinding)
-        except LoadRejected as exc:
-            logger.debug("loading failed, tried again", extra={"reason": exc.reason})
-            time.sleep(_FIRST_PAUSE_S * 2**number)
-    return _load_once(uprobes, tuning, loader, max_stacks, unwinding)
+    return load_patiently(lambda: _load_once(uprobes, tuning, loader, max_stacks, unwinding))
 
 
 def _load_once(

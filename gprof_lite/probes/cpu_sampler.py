@@ -47,7 +47,8 @@ from gprof_lite.probes.cpu_layout import (
 from gprof_lite.probes.links import DescriptorLink, attach_perf_event
 from gprof_lite.probes.loader import LoaderChoice, open_object
 from gprof_lite.probes.namespaces import in_first_pid_namespace
-from gprof_lite.probes.object import RingReader
+from gprof_lite.probes.object import BpfObject, RingReader
+from gprof_lite.probes.patient_load import load_patiently
 from gprof_lite.probes.unwind_maps import UnwindMaps
 
 _ONLY: Final = b"\0\0\0\0"
@@ -146,9 +147,7 @@ class CpuSampler:
         if not in_first_pid_namespace():
             raise ProbeError("cpu", "we are in a pid namespace of our own, and the kernel counts pids in the first one")
         with ExitStack() as on_failure:
-            self._bpf = on_failure.enter_context(open_object("cpu", loader=LoaderChoice.LIBBPF))
-            self._configure()
-            self._bpf.load()
+            self._bpf = on_failure.enter_context(load_patiently(self._load))
             for name in _TRACEPOINTS:
                 on_failure.callback(self._bpf.attach(name).close)
             maps = ("counts", "stacks", "kernel_stacks", "processes", "targets", "turns", "counters")
@@ -164,19 +163,27 @@ class CpuSampler:
 
     # --- opening ----------------------------------------------------------------------------------------------------
 
-    def _configure(self) -> None:
+    def _load(self) -> BpfObject:
+        with ExitStack() as on_failure:
+            bpf = on_failure.enter_context(open_object("cpu", loader=LoaderChoice.LIBBPF))
+            self._configure(bpf)
+            bpf.load()
+            on_failure.pop_all()
+        return bpf
+
+    def _configure(self, bpf: BpfObject) -> None:
         n_samples = self._plan.max_samples(len(online_cpus()))
-        self._bpf.set_max_entries("counts", min(n_samples, _MOST_COUNTS))
+        bpf.set_max_entries("counts", min(n_samples, _MOST_COUNTS))
         for name in ("stacks", "kernel_stacks"):
-            self._bpf.set_max_entries(name, min(n_samples, _MOST_STACKS))
-        self._bpf.configure("only_targets", int(self._plan.only_chosen))
+            bpf.set_max_entries(name, min(n_samples, _MOST_STACKS))
+        bpf.configure("only_targets", int(self._plan.only_chosen))
         for tunable, (of, member) in _MEMBERS.items():
             offset = member_offset(of, member)
             if offset is None:
                 raise ProbeError("cpu", f"the kernel does not say where {of}.{member} is")
-            self._bpf.configure(tunable, offset)
+            bpf.configure(tunable, offset)
         if self._unwinding is not None:
-            self._unwinding.hand_to(self._bpf)
+            self._unwinding.hand_to(bpf)
 
     def _attach(self, on_failure: ExitStack) -> None:
         """To the first event that works."""
