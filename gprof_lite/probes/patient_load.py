@@ -1,8 +1,8 @@
 """Loads programs again when the kernel gave up on them.
 
 The kernel gives up verifying a program (EAGAIN) when it has other work for this thread: seen here several times in a
-row on a host with 20 runnable threads, after libbpf's own five tries. So a refusal counts only when it is repeated, over
-half a second.
+row on a host with 20 runnable threads, after libbpf's own five tries. So a refusal counts only when it is repeated,
+over half a second.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def test_nothing_outlives_a_killed_agent(
     start_agent: Callable[..., RunningAgent], start_target: Start, burn_python: tuple[str, ...], number: int
 ) -> None:
     start_target(*burn_python)
-    agent = start_agent("--embedded-server")
+    agent = start_agent("--embedded-server", "--cpu-source", "perf")
     agent.wait_windows(1)
     give_up_at = time.monotonic() + 20
     while "py-spy" not in (names := {child.name() for child in descendants(agent.process.pid)}):
@@ -105,7 +105,7 @@ def test_a_profiler_that_is_killed_comes_back_and_the_window_says_so(
     start_agent: Callable[..., RunningAgent], start_target: Start, burn_program: Path
 ) -> None:
     start_target(burn_program)
-    agent = start_agent("--window", "4s")
+    agent = start_agent("--window", "4s", "--cpu-source", "perf")
     agent.wait_windows(1)
     next(child for child in descendants(agent.process.pid) if child.name() == "perf").kill()
 
@@ -140,7 +140,8 @@ def test_a_lying_perf_costs_only_its_own_part(
 ) -> None:
     environment = lying_tool("perf", liar)
 
-    ended = run_command("record", "-d", "1", "-o", "out", directory=tmp_path, environment=environment)
+    arguments = ("-d", "1", "-o", "out", "--cpu-source", "perf")
+    ended = run_command("record", *arguments, directory=tmp_path, environment=environment)
 
     assert ended.returncode in (0, 3), ended.stderr
     assert "Traceback" not in ended.stderr
@@ -153,7 +154,7 @@ def test_a_lying_perf_costs_only_its_own_part(
 
 
 @pytest.mark.parametrize("liar", LIARS)
-def test_a_lying_pyspy_leaves_perf_s_stacks(
+def test_a_lying_pyspy_leaves_the_native_stacks(
     start_target: Start, burn_python: tuple[str, ...], tmp_path: Path, liar: str
 ) -> None:
     # py-spy is looked for beside the interpreter first, so here an interpreter stands beside a liar.
@@ -179,7 +180,7 @@ def test_a_lying_pyspy_leaves_perf_s_stacks(
     assert "Traceback" not in ended.stderr
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     states = {source["source"]: source for source in summary["sources"]}
-    assert states["perf"]["state"] == "ok"
+    assert states["bpf"]["state"] == "ok"
     assert states["py-spy"]["state"] in ("degraded", "failed")
     assert f"pid {target.pid}" in states["py-spy"]["detail"]
     assert summary["total"] > 0

@@ -22,7 +22,7 @@ def wait_for(path: Path, words: str) -> str:
 
 def test_a_daemon_detaches_works_and_ends_when_told(tmp_path: Path) -> None:
     started = run_command(
-        *("run", "--daemon", "--window", "1s", "--server", f"http://127.0.0.1:{free_port()}"),
+        *("run", "--daemon", "--window", "1s", "--cpu-source", "perf", "--server", f"http://127.0.0.1:{free_port()}"),
         *("--log-file", "agent.log", "--lock-file", "lock", "--spool-directory", "spool"),
         *("--scratch-directory", "scratch", "--log-level", "info"),
         directory=tmp_path,

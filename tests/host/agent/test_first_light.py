@@ -68,8 +68,12 @@ def flatten(bearer: Mapping[str, Any]) -> dict[tuple[str, ...], int]:
 
 
 @pytest.mark.usefixtures("both_burn")
-def test_record_writes_the_known_shares_into_every_file(tmp_path: Path, burn_python: tuple[str, ...]) -> None:
-    ended = run_command("record", "-d", "8", "-F", "299", "-o", "out", directory=tmp_path)
+@pytest.mark.parametrize("cpu_source", ["bpf", "perf"])
+def test_record_writes_the_known_shares_into_every_file(
+    tmp_path: Path, burn_python: tuple[str, ...], cpu_source: str
+) -> None:
+    arguments = ("-d", "8", "-F", "299", "-o", "out", "--cpu-source", cpu_source)
+    ended = run_command("record", *arguments, directory=tmp_path)
 
     assert ended.returncode == 0, ended.stderr
     python = Path(burn_python[0]).name
@@ -77,7 +81,7 @@ def test_record_writes_the_known_shares_into_every_file(tmp_path: Path, burn_pyt
     profile = parse_collapsed(text)
     assert_known_shares(profile.stacks, python)
     summary = json.loads((tmp_path / "out/summary.json").read_text())
-    assert {source["source"]: source["state"] for source in summary["sources"]}["perf"] == "ok"
+    assert {source["source"]: source["state"] for source in summary["sources"]}[cpu_source] == "ok"
     assert summary["total"] == profile.total
     assert gzip.decompress((tmp_path / "out/cpu.pb.gz").read_bytes())
     page = (tmp_path / "out/flamegraph.html").read_text()

@@ -121,4 +121,4 @@ def test_record_writes_the_memory_of_a_process_beside_its_cpu_time(start_leak: S
     (finding,) = json.loads((out / "findings.json").read_text())["findings"]
     assert finding["pid"] == target.pid
     summary = json.loads((out / "summary.json").read_text())
-    assert {source["source"] for source in summary["sources"]} >= {"perf", "allocations"}
+    assert {source["source"] for source in summary["sources"]} >= {"bpf", "allocations"}
