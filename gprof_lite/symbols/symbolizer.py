@@ -257,7 +257,9 @@ class Symbolizer:
                 return [(UNKNOWN,) for _ in wanted]
             self._prepare(self._unsettled(space, wanted))
             style = _Style(lines, places)
-            return [self._frames_of(space, addresses, style, complete) for addresses in wanted]
+            # Stacks of one process share most of their addresses.
+            met: dict[int, tuple[Frame, ...] | None] = {}
+            return [self._frames_of(space, addresses, style, complete, met) for addresses in wanted]
 
     def prepare(self, wanted: Iterable[WantedStacks]) -> None:
         """Have the symbols of many processes ready, by one child for them all."""
@@ -299,22 +301,35 @@ class Symbolizer:
             return self._modules.vdso(mapping.end - mapping.start)
         return space.modules.get(mapping.file_key) if mapping.is_file else None
 
-    def _frames_of(self, space: AddressSpace, addresses: Sequence[int], style: _Style, complete: bool) -> Stack:
+    def _frames_of(
+        self,
+        space: AddressSpace,
+        addresses: Sequence[int],
+        style: _Style,
+        complete: bool,
+        met: dict[int, tuple[Frame, ...] | None],
+    ) -> Stack:
         leaf_first: list[Frame] = []
         for address in addresses:
-            if address >= _KERNEL_FROM:
-                leaf_first.append(self._kernel.frame(address))
-                continue
-            mapping = space.mapping_of(address)
-            if mapping is None:
+            if address not in met:
+                met[address] = self._frames_of_address(space, address, style)
+            frames = met[address]
+            if frames is None:
                 complete = False
                 break
-            leaf_first.extend(self._frames_at(space, mapping, address, style))
+            leaf_first.extend(frames)
         self._n_frames += len(leaf_first)
         if not complete or not leaf_first:
             self._n_truncated += 1
             leaf_first.append(TRUNCATED)
         return tuple(reversed(leaf_first))
+
+    def _frames_of_address(self, space: AddressSpace, address: int, style: _Style) -> tuple[Frame, ...] | None:
+        """The frames at one address, innermost first; None where there is no code."""
+        if address >= _KERNEL_FROM:
+            return (self._kernel.frame(address),)
+        mapping = space.mapping_of(address)
+        return self._frames_at(space, mapping, address, style) if mapping is not None else None
 
     def _frames_at(self, space: AddressSpace, mapping: Mapping, address: int, style: _Style) -> tuple[Frame, ...]:
         """The frames at one address, innermost first."""
