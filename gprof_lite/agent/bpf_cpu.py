@@ -27,6 +27,7 @@ from gprof_lite.model.coverage import SourceCoverage, SourceState
 from gprof_lite.model.losses import LossCounter
 from gprof_lite.model.profile import Window
 from gprof_lite.probes.cpu_event import cpu_events
+from gprof_lite.probes.cpu_layout import SampledProcess
 from gprof_lite.probes.cpu_sampler import CpuSampler, CpuWindow, SamplerPlan
 from gprof_lite.probes.unwind_maps import TableMaker, UnwindMaps
 from gprof_lite.profilers.contract import ProfilerContext, SourceReport, SourceRole
@@ -65,6 +66,7 @@ class BpfCpuProfiler:
         self._stale: tuple[int, ...] = ()
         self._why_no_tables = ""
         self._keeper: UnwindKeeper | None = None
+        self._named: set[SampledProcess] = set()
         self._is_cut = False
         self._cut_ns = 0
         self._owned = ExitStack()
@@ -135,10 +137,16 @@ class BpfCpuProfiler:
         self._watch.settle({process: met[process] for process in sampled_processes & met.keys()})
         period_ns = self._context.sampling.period_ns
         profiles = name_samples(sampled.samples, self._symbolizer, period_ns)
-        self._forget()
+        self._forget(sampled_processes)
         return SourceReport(profiles, self._coverage(window, sampled), SourceRole.CLOCK, period_ns)
 
-    def _forget(self) -> None:
+    def _forget(self, sampled: set[SampledProcess]) -> None:
+        """What nobody will ask about: of processes that are gone, all; else memory would grow with each that ends."""
+        for process in self._named - sampled:
+            if not process.is_alive():
+                self._symbolizer.forget(process.pid, process.start_time_ticks, image=process.image)
+                self._named.discard(process)
+        self._named |= sampled
         self._sampler.forget_before(self._cut_ns - round(FORGET_AFTER_S * 1e9))
         self._watch.forget_before(self._cut_ns)
 

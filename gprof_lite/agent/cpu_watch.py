@@ -95,7 +95,7 @@ class CpuWatch:
         newest = _newest_images(processes)
         for process, activity in processes.items():
             is_newest = newest[process.pid, process.start_time_ticks] == process.image
-            if process.pid and not (is_newest and _is_alive(process)):
+            if process.pid and not (is_newest and process.is_alive()):
                 mappings = self._mappings(process, activity)
                 if mappings:
                     self._symbolizer.remember_ended(process.pid, process.start_time_ticks, process.image, mappings)
@@ -213,10 +213,6 @@ def _as_they_are(activities: Mapping[SampledProcess, Activity]) -> dict[SampledP
     """Without what became another program, as far as that was seen."""
     newest = _newest_images(activities)
     return {each: of for each, of in activities.items() if newest[each.pid, each.start_time_ticks] == each.image}
-
-
-def _is_alive(process: SampledProcess) -> bool:
-    return ProcessIdentity(process.pid, process.start_time_ticks).is_alive()
 
 
 def _is_there(pid: int) -> bool:

@@ -16,7 +16,6 @@ from typing import Final
 
 from gprof_lite.clock import Clock, Deadline
 from gprof_lite.errors import TargetGone
-from gprof_lite.host.identity import ProcessIdentity
 from gprof_lite.host.maps import Mapping, parse_maps, read_maps, read_maps_text
 from gprof_lite.host.processes import read_program_image
 from gprof_lite.probes.cpu_layout import Activity, SampledProcess
@@ -143,7 +142,7 @@ class UnwindKeeper:
     def _look(self, process: SampledProcess, activity: Activity, deadline: Deadline) -> None:
         pid, kept = process.pid, self._kept.get(process.pid)
         try:
-            if not self._is_alive(process):
+            if not process.is_alive():
                 # Its pid may be somebody else's by now, who is to be left alone.
                 self._ended.add(process)
                 return
@@ -158,7 +157,7 @@ class UnwindKeeper:
             mappings = parse_maps(maps)
             making = deadline if self._is_worth_making(mappings, activity) else Deadline.after(0.0, self._clock)
             self._unwinding.look(pid, mappings, making)
-            is_same = read_program_image(pid) == image and self._is_alive(process)
+            is_same = read_program_image(pid) == image and process.is_alive()
         except (TargetGone, PermissionError):
             is_same = False
         if not is_same:
@@ -189,13 +188,9 @@ class UnwindKeeper:
         """Those that were not met lately may have ended; the others have been, a moment ago, what they are."""
         gone = [kept.process for kept in self._kept.values() if kept.process not in activities]
         for process in gone:
-            if not self._is_alive(process):
+            if not process.is_alive():
                 self._forget(process.pid)
 
     def _forget(self, pid: int) -> None:
         self._unwinding.forget(pid)
         self._kept.pop(pid, None)
-
-    @staticmethod
-    def _is_alive(process: SampledProcess) -> bool:
-        return ProcessIdentity(process.pid, process.start_time_ticks).is_alive()

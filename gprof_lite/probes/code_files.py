@@ -23,7 +23,7 @@ from gprof_lite.unwind.tables import TableKey
 
 _PAGE_BYTES: Final = 4096
 # A header takes 3 KB.
-_MAX_FILES: Final = 1024
+_MAX_FILES: Final = 512
 
 
 @dataclass(frozen=True, slots=True)

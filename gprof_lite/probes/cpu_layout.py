@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from gprof_lite.host.identity import ProcessIdentity
 from gprof_lite.probes.allocation_layout import STACK_DEPTH, STOPS
 
 _NS_PER_TICK: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -51,6 +52,10 @@ class SampledProcess:
     pid: int
     start_time_ticks: int
     image: int
+
+    def is_alive(self) -> bool:
+        """Whether the process lives, as whatever program."""
+        return ProcessIdentity(self.pid, self.start_time_ticks).is_alive()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from gprof_lite.host.maps import Mapping
 from gprof_lite.probes.program_events import Forked, MappedCode, ProgramEvent
 
 # A program has some 6 mappings of code, of 300 bytes each.
-MOST_MAPPINGS: Final = 16384
+MOST_MAPPINGS: Final = 6144
 
 
 @dataclass(slots=True)
