@@ -13,6 +13,7 @@ from typing import Final
 
 from gprof_lite.agent.combine import ServiceNames, combine
 from gprof_lite.clock import Clock, Deadline
+from gprof_lite.host.freed_memory import return_freed_memory
 from gprof_lite.model.coverage import Coverage, SourceCoverage, SourceState
 from gprof_lite.model.profile import Profile, Window
 from gprof_lite.profilers.contract import Profiler, SourceReport
@@ -81,6 +82,7 @@ class WindowSession:
         reports = self._seal(window, Deadline.after(seal_within_s, self._clock))
         profiles = combine(reports, window, self._host, self._services)
         self._services.forget_ended()
+        return_freed_memory()
         return SealedWindow(window, profiles, Coverage(tuple(report.coverage for report in reports)))
 
     def _observe(self, duration_s: float) -> Window:
