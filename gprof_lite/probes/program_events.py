@@ -20,6 +20,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 from types import TracebackType
 from typing import Final, Self
@@ -156,17 +157,29 @@ def _mapping(record: bytes) -> Mapping:
     """As a line of maps would show it."""
     _, _, start, n_bytes, offset, major, minor, inode, _, _, _ = _MMAP2_BODY.unpack_from(record, 8)
     name_at = _HEADER.size + _MMAP2_BODY.size
-    name = os.fsdecode(record[name_at : record.index(b"\0", name_at)])
+    path, deleted = _path(record[name_at : record.index(b"\0", name_at)])
     return Mapping(
         start=start,
         end=start + n_bytes,
         offset=offset,
-        device=f"{major:02x}:{minor:02x}",
+        device=_device(major, minor),
         inode=inode,
-        path="" if name == _NO_FILE else name.removesuffix(_DELETED),
+        path=path,
         executable=True,
-        deleted=name.endswith(_DELETED),
+        deleted=deleted,
     )
+
+
+@lru_cache(maxsize=1024)
+def _path(name: bytes) -> tuple[str, bool]:
+    """As maps has it, and whether the file was deleted. Remembered: thousands of mappings are of a few files."""
+    text = os.fsdecode(name)
+    return "" if text == _NO_FILE else text.removesuffix(_DELETED), text.endswith(_DELETED)
+
+
+@lru_cache(maxsize=64)
+def _device(major: int, minor: int) -> str:
+    return f"{major:02x}:{minor:02x}"
 
 
 class _Ring:

@@ -14,8 +14,8 @@ from typing import Final
 from gprof_lite.host.maps import Mapping
 from gprof_lite.probes.program_events import Forked, MappedCode, ProgramEvent
 
-# A program has some 6 mappings of code, of 300 bytes each.
-MOST_MAPPINGS: Final = 6144
+# A program has some 6 mappings of code, of 200 bytes each.
+MOST_MAPPINGS: Final = 16384
 
 
 @dataclass(slots=True)

