@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
-from statistics import fmean, variance
 from typing import Final
 
 from gprof_lite.leaks.outstanding import Cell, Deaths, StackHistory
@@ -38,6 +37,8 @@ FADING_CHANCE: Final = 0.01
 STOPPED_GAPS: Final = 2.5
 # Independent events have a variance of their mean (Poisson); up to this many times it they pass for such.
 EVEN_DISPERSION: Final = 2.5
+# What comes steadily varies by no more than this share of its mean from one epoch to the next.
+STEADY_SPREAD: Final = 0.5
 
 
 class StackState(Enum):
@@ -99,7 +100,7 @@ class StackVerdict:
         seldom = duty < SELDOM_DUTY
         n_needed = (SELDOM_SURVIVORS if seldom else PROVEN_SURVIVORS) / max(duty, 1e-6)
         stays = self.stays or (self.stays is None and not n_died and self.n_samples >= n_needed)
-        if not stays or (seldom and not _come_singly(self.history.cells)):
+        if not stays or (seldom and not _come_steadily(self.history.cells)):
             return False
         return _n_active(self.history.cells) >= PROVEN_TIMES and _still_comes(self.history.cells)
 
@@ -191,8 +192,22 @@ def _older_ones_died(cells: Sequence[Cell], active: Sequence[int]) -> bool:
 
 def _come_singly(cells: Sequence[Cell]) -> bool:
     """Whether the survivors of the epochs vary as independent events do, and not as batches."""
-    counts = [cell.n_sampled for cell in cells]
-    return len(counts) > 1 and variance(counts) <= EVEN_DISPERSION * fmean(counts)
+    return len(cells) > 1 and _dispersion(cells) <= EVEN_DISPERSION
+
+
+def _come_steadily(cells: Sequence[Cell]) -> bool:
+    """The same, or nearly, where there are so many that chance alone makes no difference."""
+    n_mean = sum(cell.n_sampled for cell in cells) / max(1, len(cells))
+    return len(cells) > 1 and _dispersion(cells) <= EVEN_DISPERSION + STEADY_SPREAD**2 * n_mean
+
+
+def _dispersion(cells: Sequence[Cell]) -> float:
+    """How much the survivors vary around what the time each epoch was looked at makes expect; 1 for independent
+    events."""
+    n_survivors, span_s = sum(cell.n_sampled for cell in cells), sum(cell.span_s for cell in cells)
+    expected = [n_survivors * cell.span_s / span_s for cell in cells]
+    deviations = ((cell.n_sampled - mean) ** 2 / mean for cell, mean in zip(cells, expected, strict=True) if mean > 0)
+    return sum(deviations) / (len(cells) - 1)
 
 
 def _fades(cells: Sequence[Cell], n_samples: int) -> bool:

@@ -273,8 +273,8 @@ def _of_growth_alone(observation: TargetObservation, growth: Growth, blocks: Seq
 def _explains(stack: StackVerdict, growth: Growth) -> bool:
     """Whether a place, seen for part of the time only, leaves about as much as the memory grows by, and frees none."""
     return (
-        stack.state in (StackState.GROWS, StackState.FEW_STEPS)
-        and stack.n_samples >= FEWEST_SAMPLES
+        stack.state in (StackState.GROWS, StackState.FEW_STEPS, StackState.ONE_STEP)
+        and sum(epoch.n_sampled_outstanding for epoch in stack.history.last.epochs) >= FEWEST_SAMPLES
         and stack.is_clean
         and growth.trend.per_s / NEARLY <= stack.per_s <= growth.trend.per_s * NEARLY
     )

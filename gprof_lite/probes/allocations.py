@@ -210,11 +210,18 @@ class AllocationProbe:
         self._closer.close_soon(link for target in self._targets.values() for link in target.release_takes())
         self._taking.end(self._clock.monotonic_s())
 
-    def pause(self) -> None:
-        """Take the probes on blocks away for a while; mappings and page faults are still seen. What is outstanding now
-        stays known: see ``attach``."""
-        self._close(link for target in self._targets.values() for link in target.release_blocks())
+    def pause(self, *, keep_reallocs: bool = False) -> None:
+        """Take the probes on blocks away for a while; mappings and page faults are still seen, and to where realloc
+        moves a block that is followed if wanted. What is outstanding now stays known: see ``attach``."""
+        self._takes = False
+        self._tune()
+        released = (target.release_blocks(keep_reallocs=keep_reallocs) for target in self._targets.values())
+        self._close(link for links in released for link in links)
         self._stop_clock()
+
+    def stop_reallocs(self) -> None:
+        """Look at realloc no more until the next ``attach``."""
+        self._closer.close_soon(link for target in self._targets.values() for link in target.release_reallocs())
 
     def detach(self) -> None:
         """Take everything away from the targets; what is known can still be read."""
