@@ -92,10 +92,9 @@ class StackVerdict:
         Args:
             duty: share of the time in which frees were seen, 0..1.
         """
-        if not self.is_clean or not self.history.unfreed_bytes:
+        # Blocks that grew and were freed unseen add up as if they were one that grows on.
+        if not self.is_clean or not self.history.unfreed_bytes or self.history.grows_in_place:
             return False
-        if self.history.grows_in_place:
-            return self.n_samples >= PROVEN_TIMES
         n_died = sum(of_age.n_deaths for of_age in self.history.deaths)
         seldom = duty < SELDOM_DUTY
         n_needed = (SELDOM_SURVIVORS if seldom else PROVEN_SURVIVORS) / max(duty, 1e-6)

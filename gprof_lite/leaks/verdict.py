@@ -250,6 +250,11 @@ def _of_growth_alone(observation: TargetObservation, growth: Growth, blocks: Seq
     """Steady growth that no stack of blocks explains."""
     if observation.heap_after_gc is not None:
         return _of_collected_heap(observation.heap_after_gc)
+    may_be_partial = _is_seen_seldom(observation) and _enough_was_followed(observation, growth.trend)
+    if may_be_partial and not any(stack.is_clean and stack.n_samples >= FEWEST_SAMPLES for stack in blocks):
+        return _Opinion(
+            Verdict.UNKNOWN, 0.45, "its memory grows steadily to the end, and every place that was seen frees its memory"
+        )
     if observation.is_collected or not _would_have_been_seen(observation, growth.trend):
         falls = growth.shape.kind is ShapeKind.RISING_SAW_TOOTH
         reason = "its memory grows steadily to the end" + (
@@ -280,15 +285,23 @@ def _explains(stack: StackVerdict, growth: Growth) -> bool:
     )
 
 
-def _would_have_been_seen(observation: TargetObservation, trend: Trend) -> bool:
-    """Whether a leak as fast as the growth would have left enough followed blocks."""
+def _is_seen_seldom(observation: TargetObservation) -> bool:
+    """Whether too little of the time was seen to find out what is freed later."""
     history = observation.allocations
-    snapshot = history.last_snapshot if history is not None else None
-    if history is None or snapshot is None or not observation.can_see_malloc:
-        return False
-    if history.is_interrupted and history.duty < LEAST_DUTY:
+    return history is not None and history.is_interrupted and history.duty < LEAST_DUTY
+
+
+def _enough_was_followed(observation: TargetObservation, trend: Trend) -> bool:
+    """Whether a leak as fast as the growth would have left enough followed blocks."""
+    snapshot = observation.allocations.last_snapshot if observation.allocations is not None else None
+    if snapshot is None or not observation.can_see_malloc:
         return False
     return trend.per_s * snapshot.taking_s / _bytes_per_sample(snapshot) >= ENOUGH_EXPECTED
+
+
+def _would_have_been_seen(observation: TargetObservation, trend: Trend) -> bool:
+    """Whether such a leak would have been seen for one."""
+    return _enough_was_followed(observation, trend) and not _is_seen_seldom(observation)
 
 
 def _bytes_per_sample(snapshot: AllocationSnapshot) -> float:
