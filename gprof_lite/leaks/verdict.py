@@ -45,6 +45,8 @@ N_LAST: Final = 3
 # Of a place that is seen a few times only the rate is known roughly.
 FEWEST_SAMPLES: Final = 2
 NEARLY: Final = 3.0
+# Frames by which two places are told to be the same or not.
+LEAST_CALLERS: Final = 3
 CERTAIN: Final = 0.99
 
 
@@ -72,6 +74,7 @@ class _Opinion:
     verdict: Verdict
     probability: float
     reason: str
+    faults: tuple[StackVerdict, ...] = ()  # places that took the new memory, where they are the evidence
 
 
 def judge(observation: TargetObservation, thresholds: Thresholds) -> Judgement:
@@ -83,12 +86,15 @@ def judge(observation: TargetObservation, thresholds: Thresholds) -> Judgement:
     if observation.allocations is not None and observation.allocations.is_interrupted:
         leaking = _plausible(leaking, growth, observation)
     opinion = _at_threshold(
-        _opinion(observation, growth, blocks, leaking, thresholds), thresholds.leak_probability, observation.ended
+        _opinion(observation, growth, blocks, faults, leaking, thresholds),
+        thresholds.leak_probability,
+        observation.ended,
     )
     detectable = minimum_detectable_bytes_per_s(observation, growth.trend, thresholds)
     coming = forecast(growth.trend, observation.limits, thresholds.horizon_s, burst_bytes=_burst_bytes(growth))
-    named = leaking or (_likeliest(blocks, observation) if opinion.verdict is Verdict.LEAK else [])
-    leaking_faults = faults if opinion.verdict is Verdict.LEAK and not named else []
+    by_growth = opinion.verdict is Verdict.LEAK and not leaking
+    named = _likeliest(blocks, observation) if by_growth and not opinion.faults else leaking
+    leaking_faults = (opinion.faults or faults) if by_growth and not named else []
     return Judgement(
         verdict=opinion.verdict,
         probability=opinion.probability,
@@ -179,6 +185,7 @@ def _opinion(
     observation: TargetObservation,
     growth: Growth,
     blocks: Sequence[StackVerdict],
+    faults: Sequence[StackVerdict],
     leaking: Sequence[StackVerdict],
     thresholds: Thresholds,
 ) -> _Opinion:
@@ -190,7 +197,7 @@ def _opinion(
     if observation.ended:
         return _Opinion(Verdict.UNKNOWN, 0.1, "the process ended while it was watched")
     if growth.persists and growth.shape.growth >= MIN_LONE_GROWTH_BYTES:
-        return _of_growth_alone(observation, growth, blocks)
+        return _of_growth_alone(observation, growth, blocks, faults)
     return _of_no_leak(growth, blocks)
 
 
@@ -246,14 +253,18 @@ def _older_blocks_went(observation: TargetObservation, growth: Growth, leaking: 
     return n_kept >= 100 and n_more is not None and n_more < n_kept / 4
 
 
-def _of_growth_alone(observation: TargetObservation, growth: Growth, blocks: Sequence[StackVerdict]) -> _Opinion:
+def _of_growth_alone(
+    observation: TargetObservation, growth: Growth, blocks: Sequence[StackVerdict], faults: Sequence[StackVerdict]
+) -> _Opinion:
     """Steady growth that no stack of blocks explains."""
     if observation.heap_after_gc is not None:
         return _of_collected_heap(observation.heap_after_gc)
     may_be_partial = _is_seen_seldom(observation) and _enough_was_followed(observation, growth.trend)
     if may_be_partial and not any(stack.is_clean and stack.n_samples >= FEWEST_SAMPLES for stack in blocks):
         return _Opinion(
-            Verdict.UNKNOWN, 0.45, "its memory grows steadily to the end, and every place that was seen frees its memory"
+            Verdict.UNKNOWN,
+            0.45,
+            "its memory grows steadily to the end, and every place that was seen frees its memory",
         )
     if observation.is_collected or not _would_have_been_seen(observation, growth.trend):
         falls = growth.shape.kind is ShapeKind.RISING_SAW_TOOTH
@@ -267,6 +278,14 @@ def _of_growth_alone(observation: TargetObservation, growth: Growth, blocks: Seq
         if explaining:
             return _Opinion(
                 Verdict.LEAK, 0.65, "its memory grows as fast as one place in the program was seen to leave it unfreed"
+            )
+        takers = tuple(fault for fault in faults if _took_the_growth(fault, growth, blocks))
+        if takers:
+            return _Opinion(
+                Verdict.LEAK,
+                0.6,
+                "one place in the program is the first to use most of what its memory grows by, and was not seen to free",
+                takers,
             )
     if any(stack.state is StackState.FEW_STEPS for stack in blocks):
         return _Opinion(Verdict.UNKNOWN, 0.45, StackState.FEW_STEPS.value)
@@ -283,6 +302,30 @@ def _explains(stack: StackVerdict, growth: Growth) -> bool:
         and stack.is_clean
         and growth.trend.per_s / NEARLY <= stack.per_s <= growth.trend.per_s * NEARLY
     )
+
+
+def _took_the_growth(fault: StackVerdict, growth: Growth, blocks: Sequence[StackVerdict]) -> bool:
+    """Whether a place that touches new pages accounts for most of the growth, and none of its blocks were seen to go.
+
+    Page faults are seen all the time: blocks that come seldom, many at once, fall between the bursts and show only so.
+    """
+    touched = fault.history.last.addresses
+    if _bytes(fault) < growth.shape.growth / MOST_OF_GROWTH or len(touched) < LEAST_CALLERS:
+        return False
+    return not any(
+        _calls_as(block.history.last.addresses, touched)
+        for block in blocks
+        if block.state is not StackState.FEW_STEPS and not block.is_clean
+    )
+
+
+def _calls_as(allocating: Sequence[int], touching: Sequence[int]) -> bool:
+    """Whether memory was allocated and first used below the same callers: the frames of both functions themselves
+    differ, those around them do not. What is too short to tell is taken for the same."""
+    callers = tuple(allocating[1:LEAST_CALLERS])
+    if len(callers) < LEAST_CALLERS - 1:
+        return True
+    return any(tuple(touching[at : at + len(callers)]) == callers for at in range(len(touching)))
 
 
 def _is_seen_seldom(observation: TargetObservation) -> bool:
