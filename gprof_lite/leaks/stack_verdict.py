@@ -12,6 +12,7 @@ from typing import Final
 from gprof_lite.leaks.outstanding import Cell, Deaths, StackHistory
 from gprof_lite.leaks.shape import Shape, shape_of
 from gprof_lite.leaks.trend import trend_of
+from gprof_lite.model.allocation import AllocationKind
 
 # Of blocks that have settled, this many deaths in all that the epochs span are turnover: a third goes within it.
 TURNOVER_DEATHS: Final = 0.4
@@ -73,6 +74,12 @@ class StackVerdict:
     per_s: float
     n_samples: int
     stays: bool | None
+
+    @property
+    def bytes(self) -> int:
+        """Outstanding, or for page faults touched."""
+        last = self.history.last
+        return last.allocated_bytes if last.kind is AllocationKind.FAULT else last.outstanding_bytes
 
     @property
     def is_clean(self) -> bool:
