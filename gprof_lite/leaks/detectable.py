@@ -17,7 +17,7 @@ from gprof_lite.model.allocation import AllocationSnapshot
 MIN_SURVIVORS: Final = 6
 # What a block is taken to be when every one is followed.
 SMALLEST_BLOCK_BYTES: Final = 64
-# A few pages of stack and tables are no growth; and growth alone, without a stack that explains it, must be more.
+# A few pages of stack and tables are no growth.
 MIN_GROWTH_BYTES: Final = 64 * 1024
 
 

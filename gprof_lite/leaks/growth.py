@@ -11,6 +11,8 @@ from gprof_lite.leaks.trend import Trend, trend_of
 
 # Growth of one target whose window was asked for: no other tests stand beside it, as they do in the screen.
 GROWTH_CHANCE: Final = 0.025
+# Where something else speaks for it, too.
+LIKELY_CHANCE: Final = 0.1
 # Growth alone, without a stack that explains it, must be more than this.
 MIN_LONE_GROWTH_BYTES: Final = 128 * 1024
 
@@ -32,3 +34,8 @@ class Growth:
     def persists(self) -> bool:
         """It grows, not by chance, and had not ended."""
         return self.is_real and self.shape.goes_on and self.trend.p_value < GROWTH_CHANCE
+
+    @property
+    def may_persist(self) -> bool:
+        """The same with less certainty: few steps, however regular, may be chance."""
+        return self.is_real and self.shape.goes_on and self.trend.p_value < LIKELY_CHANCE

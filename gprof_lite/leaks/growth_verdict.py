@@ -50,25 +50,32 @@ def of_growth_alone(
         )
         probability = 0.75 if falls else 0.65 if growth.trend.p_value < CLEAR_GROWTH_CHANCE else 0.55
         return Opinion(Verdict.LEAK, probability, reason)
-    if observation.allocations is not None and observation.allocations.is_sampled_in_time:
-        explaining = [stack for stack in blocks if _explains(stack, growth)]
-        if explaining:
-            return Opinion(
-                Verdict.LEAK, 0.65, "its memory grows as fast as one place in the program was seen to leave it unfreed"
-            )
-        takers = tuple(fault for fault in faults if _took_the_growth(fault, growth, blocks))
-        if takers:
-            return Opinion(
-                Verdict.LEAK,
-                0.6,
-                "one place in the program is the first to use most of what its memory grows by, and frees none of it",
-                takers,
-            )
+    explained = of_explained_growth(observation, growth, blocks, faults)
+    if explained is not None:
+        return explained
     if any(stack.state is StackState.FEW_STEPS for stack in blocks):
         return Opinion(Verdict.UNKNOWN, 0.45, StackState.FEW_STEPS.value)
     return Opinion(
         Verdict.RETENTION, 0.1, "its memory grows, but nothing it allocates stays allocated: the allocator keeps it"
     )
+
+
+def of_explained_growth(
+    observation: TargetObservation, growth: Growth, blocks: Sequence[StackVerdict], faults: Sequence[StackVerdict]
+) -> Opinion | None:
+    """Growth that a place explains of which too little was seen to be judged by itself; each would be weak evidence
+    alone. None when there is no such place, or when all was seen."""
+    if observation.allocations is None or not observation.allocations.is_sampled_in_time:
+        return None
+    if any(_explains(stack, growth) for stack in blocks):
+        reason = "its memory grows as fast as one place in the program was seen to leave it unfreed"
+        return Opinion(Verdict.LEAK, 0.65, reason)
+    # Any growth is first used somewhere, so that counts only where the growth is certain.
+    takers = tuple(fault for fault in faults if growth.persists and _took_the_growth(fault, growth, blocks))
+    if takers:
+        reason = "one place in the program is the first to use most of what its memory grows by, and frees none of it"
+        return Opinion(Verdict.LEAK, 0.6, reason, takers)
+    return None
 
 
 def _explains(stack: StackVerdict, growth: Growth) -> bool:

@@ -16,7 +16,7 @@ from gprof_lite.leaks import evidence
 from gprof_lite.leaks.detectable import MIN_GROWTH_BYTES, minimum_detectable_bytes_per_s
 from gprof_lite.leaks.forecast import forecast
 from gprof_lite.leaks.growth import MIN_LONE_GROWTH_BYTES, Growth
-from gprof_lite.leaks.growth_verdict import MOST_OF_GROWTH, of_growth_alone, of_no_leak
+from gprof_lite.leaks.growth_verdict import MOST_OF_GROWTH, of_explained_growth, of_growth_alone, of_no_leak
 from gprof_lite.leaks.observation import JudgedStack, Judgement, TargetObservation
 from gprof_lite.leaks.opinion import Opinion
 from gprof_lite.leaks.outstanding import LEAST_DUTY
@@ -152,6 +152,8 @@ def _opinion(
         return Opinion(Verdict.UNKNOWN, 0.1, "the process ended while it was watched")
     if growth.persists and growth.shape.growth >= MIN_LONE_GROWTH_BYTES:
         return of_growth_alone(observation, growth, blocks, faults)
+    if growth.may_persist and growth.shape.growth >= MIN_LONE_GROWTH_BYTES and observation.heap_after_gc is None:
+        return of_explained_growth(observation, growth, blocks, faults) or of_no_leak(growth, blocks)
     return of_no_leak(growth, blocks)
 
 
