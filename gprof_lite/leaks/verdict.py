@@ -118,8 +118,10 @@ def _plausible(leaking: Sequence[StackVerdict], growth: Growth, observation: Tar
         return proven
     most_per_s = MOST_OF_GROWTH * max(growth.trend.per_s, growth.trend.interval.high)
     possible = [stack for stack in leaking if stack.per_s <= most_per_s]
-    explaining = [stack for stack in possible if stack.per_s >= growth.trend.per_s / MOST_OF_GROWTH]
-    return [stack for stack in possible if stack.is_clean] or explaining
+    clean = [stack for stack in possible if stack.is_clean]
+    if clean or growth.shape.growth < MIN_LONE_GROWTH_BYTES:
+        return clean
+    return [stack for stack in possible if stack.per_s >= growth.trend.per_s / MOST_OF_GROWTH]
 
 
 def _likeliest(blocks: Sequence[StackVerdict], observation: TargetObservation) -> list[StackVerdict]:
