@@ -84,13 +84,17 @@ class StackVerdict:
     @property
     def is_clean(self) -> bool:
         """Whether nearly all that it takes stays, so that what is left of it cannot be what nobody saw being freed."""
-        if self.history.grows_in_place:
-            return True
-        cells, deaths = self.history.cells, self.history.deaths
-        n_left = sum(cell.n_sampled for cell in cells)
-        n_died = sum(of_age.n_deaths for of_age in deaths)
-        n_born = sum(cell.n_born for cell in cells)
-        return n_left > 0 and n_left >= CLEAN_SURVIVAL * n_born and n_died <= CLEAN_DEATHS * (n_left + n_died)
+        n_left = sum(cell.n_sampled for cell in self.history.cells)
+        n_born = sum(cell.n_born for cell in self.history.cells)
+        return self.history.grows_in_place or (self.keeps_survivors and n_left >= CLEAN_SURVIVAL * n_born)
+
+    @property
+    def keeps_survivors(self) -> bool:
+        """Whether nearly all of what survived the epoch it was born in is still there, however little that is: what was
+        freed unseen is found out later, one by one."""
+        n_left = sum(cell.n_sampled for cell in self.history.cells)
+        n_died = sum(of_age.n_deaths for of_age in self.history.deaths)
+        return n_left > 0 and n_died <= CLEAN_DEATHS * (n_left + n_died)
 
     def is_proven(self, duty: float) -> bool:
         """Whether its survivors are evidence by themselves although the probes rested in between: they were watched
@@ -99,9 +103,12 @@ class StackVerdict:
         Args:
             duty: share of the time in which frees were seen, 0..1.
         """
-        # Blocks that grew and were freed unseen add up as if they were one that grows on.
-        if not self.is_clean or not self.history.unfreed_bytes or self.history.grows_in_place:
+        if not self.is_clean or not self.history.unfreed_bytes:
             return False
+        if self.history.grows_in_place:
+            # More of them, and some may have been freed unseen: together they look like one that grows on.
+            n_followed = sum(epoch.n_sampled_outstanding for epoch in self.history.last.epochs)
+            return n_followed == 1 and self.n_samples >= PROVEN_TIMES
         n_died = sum(of_age.n_deaths for of_age in self.history.deaths)
         seldom = duty < SELDOM_DUTY
         n_needed = (SELDOM_SURVIVORS if seldom else PROVEN_SURVIVORS) / max(duty, 1e-6)
@@ -176,7 +183,8 @@ def _has_stopped(cells: Sequence[Cell], active: Sequence[int]) -> bool:
     if n_silent == 0:
         return False
     seen = cells[: active[-1] + 1]
-    share = sum(cell.span_s for cell in seen) / sum(cell.span_s for cell in cells)
+    efforts = _efforts(cells)
+    share = sum(efforts[: len(seen)]) / sum(efforts)
     # Were survivors left at any moment alike, all of them would lie this early with this chance.
     n_survivors = sum(cell.n_sampled for cell in seen)
     if _come_singly(seen):
@@ -187,13 +195,13 @@ def _has_stopped(cells: Sequence[Cell], active: Sequence[int]) -> bool:
 
 def _older_ones_died(cells: Sequence[Cell], active: Sequence[int]) -> bool:
     """Whether there are survivors of late epochs only, although early ones had births: they have not died *yet*."""
-    emptied = [cell for cell in cells[: active[0]] if cell.n_born]
+    efforts = _efforts(cells)
+    emptied = [effort for cell, effort in zip(cells[: active[0]], efforts, strict=False) if cell.n_born]
     if len(emptied) < 2:
         return False
-    later = cells[active[0] :]
-    n_survivors = sum(cell.n_sampled for cell in later)
-    later_s, emptied_s = (sum(cell.span_s for cell in some) for some in (later, emptied))
-    return bool((later_s / (later_s + emptied_s)) ** n_survivors < STOPPED_CHANCE)
+    n_survivors = sum(cell.n_sampled for cell in cells[active[0] :])
+    later = sum(efforts[active[0] :])
+    return bool((later / (later + sum(emptied))) ** n_survivors < STOPPED_CHANCE)
 
 
 def _come_singly(cells: Sequence[Cell]) -> bool:
@@ -210,8 +218,9 @@ def _come_steadily(cells: Sequence[Cell]) -> bool:
 def _dispersion(cells: Sequence[Cell]) -> float:
     """How much the survivors vary around what the time each epoch was looked at makes expect; 1 for independent
     events."""
-    n_survivors, span_s = sum(cell.n_sampled for cell in cells), sum(cell.span_s for cell in cells)
-    expected = [n_survivors * cell.span_s / span_s for cell in cells]
+    efforts = _efforts(cells)
+    n_per_effort = sum(cell.n_sampled for cell in cells) / sum(efforts)
+    expected = [n_per_effort * effort for effort in efforts]
     deviations = ((cell.n_sampled - mean) ** 2 / mean for cell, mean in zip(cells, expected, strict=True) if mean > 0)
     return sum(deviations) / (len(cells) - 1)
 
@@ -219,17 +228,30 @@ def _dispersion(cells: Sequence[Cell]) -> float:
 def _fades(cells: Sequence[Cell], n_samples: int) -> bool:
     """Whether the last quarter left far fewer survivors than its share, and not by chance."""
     n_last = max(1, len(cells) // 4)
-    expected = n_samples * sum(cell.span_s for cell in cells[-n_last:]) / sum(cell.span_s for cell in cells)
+    efforts = _efforts(cells)
+    expected = n_samples * sum(efforts[-n_last:]) / sum(efforts)
     found = sum(cell.n_sampled for cell in cells[-n_last:])
     return found < FADING_RATIO * expected and _poisson_at_most(found, expected) < FADING_CHANCE
 
 
 def _still_comes(cells: Sequence[Cell]) -> bool:
     """Whether the last third left its share of the survivors, or not much less."""
-    last = cells[-max(1, len(cells) // 3) :]
-    share = sum(cell.span_s for cell in last) / sum(cell.span_s for cell in cells)
-    expected = share * sum(cell.n_sampled for cell in cells)
-    return sum(cell.n_sampled for cell in last) >= STILL_SHARE * expected
+    n_last = max(1, len(cells) // 3)
+    efforts = _efforts(cells)
+    expected = sum(cell.n_sampled for cell in cells) * sum(efforts[-n_last:]) / sum(efforts)
+    return sum(cell.n_sampled for cell in cells[-n_last:]) >= STILL_SHARE * expected
+
+
+def _efforts(cells: Sequence[Cell]) -> list[float]:
+    """How likely each epoch was to leave followed survivors, were they left at any moment alike: by how long it was
+    looked at, and by how many blocks each followed one stood for then. An epoch without any was looked at like the one
+    before it."""
+    efforts, stood_for = [], next((cell.bytes / cell.n_sampled for cell in cells if cell.n_sampled and cell.bytes), 1.0)
+    for cell in cells:
+        if cell.n_sampled and cell.bytes:
+            stood_for = cell.bytes / cell.n_sampled
+        efforts.append(cell.span_s / stood_for)
+    return efforts
 
 
 def _poisson_at_most(found: int, expected: float) -> float:

@@ -121,7 +121,8 @@ def _plausible(leaking: Sequence[StackVerdict], growth: Growth, observation: Tar
     clean = [stack for stack in possible if stack.is_clean]
     if clean or growth.shape.growth < MIN_LONE_GROWTH_BYTES:
         return clean
-    return [stack for stack in possible if stack.per_s >= growth.trend.per_s / MOST_OF_GROWTH]
+    least_per_s = growth.trend.per_s / MOST_OF_GROWTH
+    return [stack for stack in possible if stack.keeps_survivors and stack.per_s >= least_per_s]
 
 
 def _likeliest(blocks: Sequence[StackVerdict], observation: TargetObservation) -> list[StackVerdict]:
