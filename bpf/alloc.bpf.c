@@ -306,8 +306,11 @@ static __always_inline bool take_stack(struct pt_regs *ctx, struct thread_state 
 	collect_stack(&thread->walk, map_lookup(code, &tgid));
 	spend(stack_price());
 	if (mine) {
+		u32 stop = thread->walk.record.stop;
+
 		ADD(mine->n_sampled, 1);
-		ADD(mine->stops[thread->walk.record.stop & 7], 1);
+		if (stop < STACK_STOPS)
+			ADD(mine->stops[stop], 1);
 	}
 	known = map_lookup(stacks, &thread->walk.id);
 	if (!known) {
@@ -727,6 +730,7 @@ RAW_TRACEPOINT(sched_process_exec, target_exec)
 	ADD(target->generation, 1);
 	ADD(target->image, 1);
 	map_delete(code, &tgid);
+	forget_mappings(tgid);
 	map_delete(threads, &tid);
 	tell(EVENT_EXEC, tgid, target->generation, target->image);
 	return 0;

@@ -127,7 +127,7 @@ struct alloc_counters {
 	u64 n_sampled;
 	u64 n_allocations; /* blocks that came under observation */
 	u64 n_frees;	   /* and that left it again */
-	u64 stops[8];	   /* by enum stack_stop */
+	u64 stops[STACK_STOPS];
 };
 
 /* Types of events: these, and enum alloc_function from FN_MMAP on. */

@@ -5,7 +5,9 @@
  * kernel's own types (CO-RE). FOR_BCC: bcc compiles it on the host, against the kernel's real headers.
  *
  * A program uses nothing but these names, and so is the same source for both:
- *   maps       MAP_HASH MAP_ARRAY MAP_PERCPU_ARRAY MAP_PERCPU_HASH MAP_RING, at file scope
+ *   maps       MAP_HASH MAP_ARRAY MAP_PERCPU_ARRAY MAP_PERCPU_HASH MAP_RING, at file scope; ahead of time only:
+ *              MAP_SHARED_ARRAY(name, type, n), which user space can map into its memory, MAP_READY_HASH, all of whose
+ *              entries are allocated from the start, and MAP_STACKS(name, n), of the kernel's own stacks
  *   on maps    map_lookup map_update map_delete ring_reserve ring_submit ring_submit_now ring_discard
  *   settings   TUNABLE(type, name, default): user space can give another value before the program is loaded
  *   programs   RAW_TRACEPOINT TRACEPOINT PROGRAM_KPROBE PROGRAM_PERF_EVENT PROGRAM_ITERATOR
@@ -123,6 +125,15 @@ typedef __s8 s8;
 #define MAP_PERCPU_HASH(name, key_type, value_type, n) \
 	MAP_OF_(BPF_MAP_TYPE_PERCPU_HASH, name, key_type, value_type, n, BPF_F_NO_PREALLOC)
 #define MAP_ARRAY(name, key_type, value_type, n) MAP_OF_(BPF_MAP_TYPE_ARRAY, name, key_type, value_type, n, 0)
+#define MAP_READY_HASH(name, key_type, value_type, n) MAP_OF_(BPF_MAP_TYPE_HASH, name, key_type, value_type, n, 0)
+#define MAP_STACKS(name, n)                             \
+	struct {                                        \
+		__uint(type, BPF_MAP_TYPE_STACK_TRACE); \
+		__uint(max_entries, n);                 \
+		__uint(key_size, sizeof(u32));          \
+		__uint(value_size, 127 * sizeof(u64));  \
+	} name SEC(".maps");
+#define MAP_SHARED_ARRAY(name, value_type, n) MAP_OF_(BPF_MAP_TYPE_ARRAY, name, u32, value_type, n, BPF_F_MMAPABLE)
 #define MAP_PERCPU_ARRAY(name, key_type, value_type, n) \
 	MAP_OF_(BPF_MAP_TYPE_PERCPU_ARRAY, name, key_type, value_type, n, 0)
 #define MAP_RING(name, n_bytes)                     \

@@ -68,6 +68,7 @@ RAW_TRACEPOINT(page_fault_user, touch_page)
 	walk->at.pc = PT_REGS_IP(&registers);
 	walk->at.sp = PT_REGS_SP(&registers);
 	walk->at.bp = PT_REGS_FP(&registers);
+	walk->from = STACK_AT_CODE;
 	walk->record.tgid = tgid;
 	walk->record.image = *image;
 	walk->record.tag = FAULT_TAG;

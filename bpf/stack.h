@@ -2,14 +2,14 @@
 /* stack.h: the one place where our programs collect stacks of user space.
  *
  * collect_stack() takes registers of user space and fills a struct stack_walk: addresses, leaf first, a 64-bit id, how
- * many frames there are and why it stopped. What a caller needs to know ends there, so that another unwinder (by
- * .eh_frame tables) can take the place of next_frame() below without any change outside of this file.
+ * many frames there are and why it stopped. What a caller needs to know ends there.
  *
- * The walk goes by frame pointers, and every address must lie in a range of the process's code table, so garbage ends
- * a stack instead of making a new one of every allocation. The table comes from user space (probes/code_ranges.py).
- * A library without frame pointers between the probed function and the program (operator new, strdup, getline) breaks
- * the chain at its most important place: there the words on the stack are searched for return addresses instead, see
- * find_caller().
+ * There are two ways. The frames of a process whose code user space made tables of are left by call frame information
+ * (unwind.h), whole to their root. Of any other, and under bcc, the walk goes by frame pointers, and every address must
+ * lie in a range of the process's code table, so garbage ends a stack instead of making a new one of every allocation.
+ * The table comes from user space (probes/code_ranges.py). There a library without frame pointers between the probed
+ * function and the program (operator new, strdup, getline) breaks the chain at its most important place: the words on
+ * the stack are searched for return addresses instead, see find_caller().
  *
  * The kernel's own bpf_get_stack() is not used: at a function's first instructions it loses the caller before Linux
  * 6.11 (commit cfa7f3d2c526) and invents one after it when something was pushed before %rbp; and it knows no code
@@ -18,8 +18,9 @@
 #ifndef GPROF_LITE_STACK_H
 #define GPROF_LITE_STACK_H
 
-#define STACK_DEPTH 64	       /* frames kept, from the leaf */
-#define STACK_WINDOW 64	       /* words of the stack searched for a caller */
+#define STACK_DEPTH 128	       /* frames kept, from the leaf; power of two */
+#define STACK_WINDOW 256       /* words of the stack read at once; power of two */
+#define STACK_SEARCHED 64      /* words of the stack searched for a caller */
 #define STACK_GUESSES 4	       /* callers found by searching, per stack */
 #define STACK_REACH (16 << 20) /* a frame pointer farther away than this many bytes is none */
 #define CODE_RANGES 512	       /* power of two: the search takes 9 steps */
@@ -43,12 +44,24 @@
 
 enum stack_stop {
 	STACK_RUNNING = 0,
-	STACK_COMPLETE = 1, /* the outermost frame says so: its frame pointer is 0 */
+	STACK_COMPLETE = 1, /* the outermost frame says so: it has no return address, or its frame pointer is 0 */
 	STACK_ENTERED = 2,  /* ended in system code at the outer end: where libc calls main or a thread's function */
-	STACK_OUTSIDE = 3,  /* an address in no code range */
+	STACK_OUTSIDE = 3,  /* an address in no code range, or no mapping */
 	STACK_NO_FRAME = 4, /* the frame pointer points nowhere a frame can be */
 	STACK_UNREADABLE = 5,
 	STACK_FULL = 6,
+	/* Only of walks by tables: */
+	STACK_NO_RULE = 7, /* no table of this code, or none of its rows: and neither frame pointer nor search helped */
+	STACK_UNSUPPORTED = 8, /* a rule that 24 bits cannot hold */
+	STACK_BAD_CFA = 9,     /* the caller's part of the stack would lie below */
+	STACK_STOPS,
+};
+
+/* What the registers say of the first frame. */
+enum stack_from {
+	STACK_AT_RETURN = 0,   /* pc is where a call returns to */
+	STACK_AT_CODE = 1,     /* pc is the instruction at which the thread is */
+	STACK_AT_FUNCTION = 2, /* the same, and it is the first one of a function */
 };
 
 /* Code of a process, sorted; starts[0] is 0 and unused places are all ones. */
@@ -73,15 +86,30 @@ struct stack_record {
 	u64 frames[STACK_DEPTH];
 };
 
+/* Where the list of a process's mappings is, and what its remembered rules are mixed with. See unwind.h. */
+struct unwound_process {
+	u64 salt;
+	u32 first;
+	u32 n;
+};
+
 /* A walk in progress. It lives in a map: what the verifier sees of it after each step is the same, so the ways through
  * the loops below do not multiply (on the program's own stack they do: a million instructions, refused). */
 struct stack_walk {
 	struct frame_registers at;
+	u32 from;	 /* enum stack_from, of the first frame */
+	u32 is_exact;	 /* pc is no return address */
+	u32 mapping;	 /* number of the last one that was found */
+	u32 guesses;	 /* callers found by searching */
+	u32 has_frame;	 /* the frame pointer leads to a frame: a search ends there */
+	u32 n_to_bottom; /* with so many frames the walk reached one that was put there, not called */
+	struct unwound_process process;
 	u64 id;			  /* hash of all frames, process and tag */
 	u64 last_end, before_end; /* ends and flags of the code ranges of the last frame and of the one before */
 	u64 saved_bp;
 	struct stack_record record;
-	u64 window_at; /* where in the process the words below are from; 0: nowhere yet */
+	u64 window_at;	  /* where in the process the words below are from, */
+	u64 window_bytes; /* and how much of them */
 	u64 window[STACK_WINDOW];
 };
 
@@ -104,7 +132,7 @@ static __always_inline u64 code_end(const struct code_table *code, u64 address)
 }
 
 /* Does a call instruction end right before this address? x86: e8 rel32, or ff /2 in its lengths of 2, 3, 4, 6, 7. */
-static __always_inline bool follows_call(u64 address)
+STACK_FUNCTION int follows_call(u64 address)
 {
 	u8 before[8] = {};
 
@@ -122,12 +150,70 @@ static __always_inline bool is_frame(u64 bp, u64 sp)
 }
 
 /* Is there a frame at bp: above the saved frame pointer, an address that a call returns to? */
-static __always_inline bool is_frame_of_code(const struct code_table *code, u64 bp)
+STACK_FUNCTION int is_frame_of_code(const struct code_table *code, u64 bp)
 {
 	u64 above = 0;
 
-	return !bpf_probe_read_user(&above, sizeof(above), (void *)(bp + 8)) && code_end(code, above) &&
+	return code && !bpf_probe_read_user(&above, sizeof(above), (void *)(bp + 8)) && code_end(code, above) &&
 	       follows_call(above);
+}
+
+/* Reads the stack from an address on, as far as it goes within the window; by whole pages where it ends. */
+static __always_inline void fill_window(struct stack_walk *walk, u64 from)
+{
+	u64 n_bytes = sizeof(walk->window);
+
+	if (bpf_probe_read_user(walk->window, sizeof(walk->window), (void *)from)) {
+		n_bytes = 4096 - (from & 4095);
+		if (n_bytes > sizeof(walk->window) ||
+		    bpf_probe_read_user(walk->window, n_bytes & (sizeof(walk->window) * 2 - 1), (void *)from))
+			n_bytes = 0;
+	}
+	walk->window_at = from;
+	walk->window_bytes = n_bytes & ~7ull;
+}
+
+/* A word of the stack. Frames lie close together, so a window of it is read at once: single reads would be most of what
+ * a walk costs. */
+static __always_inline bool read_word(struct stack_walk *walk, u64 address, u64 *word)
+{
+	u64 offset = address - walk->window_at;
+
+	if (offset >= walk->window_bytes) {
+		/* A little of what lies below may be asked for next. */
+		fill_window(walk, (address - 64) & ~7ull);
+		offset = address - walk->window_at;
+	}
+	if (offset >= walk->window_bytes || (offset & 7))
+		return !bpf_probe_read_user(word, sizeof(*word), (void *)address);
+	*word = walk->window[offset / 8 & (STACK_WINDOW - 1)];
+	return true;
+}
+
+/* Is this word of the window what a call left behind? If so, the walk goes there. A function of its own, or the
+ * verifier would go through it for every word. */
+STACK_FUNCTION int is_caller(struct stack_walk *walk, const struct code_table *code, u32 at)
+{
+	u64 word, slot, end;
+
+	if (!walk || !code)
+		return 0;
+	word = walk->window[at & (STACK_WINDOW - 1)];
+	slot = walk->at.sp + 8 * (u64)at;
+	if (word > slot && word - slot < STACK_REACH) {
+		if (!walk->saved_bp && !walk->has_frame && !(word & 7) && is_frame_of_code(code, word))
+			walk->saved_bp = word;
+		return 0;
+	}
+	end = code_end(code, word);
+	/* libc calls programs, and itself; that it called another library is a left-over of some earlier call. */
+	if (!end || ((end & CODE_SYSTEM) && !(walk->last_end & (CODE_SYSTEM | CODE_PROGRAM))))
+		return 0;
+	if (!follows_call(word))
+		return 0;
+	walk->at.pc = word;
+	walk->at.sp = slot + 8;
+	return 1;
 }
 
 /* The caller of a function that keeps no frame pointer: search its frame for what a call left behind.
@@ -141,7 +227,7 @@ static __always_inline bool is_frame_of_code(const struct code_table *code, u64 
  */
 STACK_FUNCTION int find_caller(struct stack_walk *walk, const struct code_table *code)
 {
-	u64 n_words = STACK_WINDOW, n_bytes = STACK_WINDOW * 8;
+	u64 n_words = STACK_SEARCHED;
 	bool has_frame;
 
 	if (!walk || !code)
@@ -149,82 +235,38 @@ STACK_FUNCTION int find_caller(struct stack_walk *walk, const struct code_table 
 	has_frame = is_frame(walk->at.bp, walk->at.sp) && is_frame_of_code(code, walk->at.bp);
 	if (has_frame && (walk->at.bp - walk->at.sp) / 8 < n_words)
 		n_words = (walk->at.bp - walk->at.sp) / 8;
-	walk->window_at = walk->at.sp;
-	if (bpf_probe_read_user(walk->window, sizeof(walk->window), (void *)walk->at.sp)) {
-		/* The stack may end within the window. */
-		n_bytes = 4096 - (walk->at.sp & 4095);
-		walk->window_at = 0;
-		if (n_bytes > sizeof(walk->window))
-			return 0;
-		if (bpf_probe_read_user(walk->window, n_bytes, (void *)walk->at.sp))
-			return 0;
-		if (n_bytes / 8 < n_words)
-			n_words = n_bytes / 8;
-	}
+	fill_window(walk, walk->at.sp);
+	if (walk->window_bytes / 8 < n_words)
+		n_words = walk->window_bytes / 8;
+	walk->has_frame = has_frame;
 	walk->saved_bp = 0;
-	for (u32 i = 0; i < STACK_WINDOW; i++) {
-		u64 word, slot, end;
-
+	for (u32 i = 0; i < STACK_SEARCHED; i++) {
 		if (i >= n_words)
 			break;
-		word = walk->window[i];
-		slot = walk->at.sp + 8 * i;
-		if (word > slot && word - slot < STACK_REACH) {
-			if (!walk->saved_bp && !has_frame && !(word & 7) && is_frame_of_code(code, word))
-				walk->saved_bp = word;
-			continue;
+		if (is_caller(walk, code, i)) {
+			if (walk->saved_bp)
+				walk->at.bp = walk->saved_bp;
+			return 1;
 		}
-		end = code_end(code, word);
-		/* libc calls programs, and itself; that it called another library is a left-over of some earlier call.
-		 */
-		if (!end || ((end & CODE_SYSTEM) && !(walk->last_end & (CODE_SYSTEM | CODE_PROGRAM))))
-			continue;
-		if (!follows_call(word))
-			continue;
-		walk->at.pc = word;
-		walk->at.sp = slot + 8;
-		if (walk->saved_bp)
-			walk->at.bp = walk->saved_bp;
-		return 1;
 	}
 	return 0;
-}
-
-/* The two words at bp: the caller's frame pointer and where it goes on. Frames lie close together, so a window of the
- * stack is read at once: half the cost of a walk would be single reads. */
-static __always_inline bool read_frame(struct stack_walk *walk, u64 bp, u64 frame[2])
-{
-	u64 offset = bp - walk->window_at, at;
-
-	if (offset > sizeof(walk->window) - 16 || (offset & 7)) {
-		if (bpf_probe_read_user(walk->window, sizeof(walk->window), (void *)bp)) {
-			walk->window_at = 0;
-			return !bpf_probe_read_user(frame, 16, (void *)bp);
-		}
-		walk->window_at = bp;
-		offset = 0;
-	}
-	at = offset / 8;
-	frame[0] = walk->window[at & (STACK_WINDOW - 1)];
-	frame[1] = walk->window[(at + 1) & (STACK_WINDOW - 1)];
-	return true;
 }
 
 /* One step outwards by the frame pointer. Returns why there is none, or STACK_RUNNING. */
 static __always_inline u32 next_frame(struct stack_walk *walk)
 {
 	struct frame_registers *at = &walk->at;
-	u64 frame[2];
+	u64 saved = 0, address = 0;
 
 	if (!at->bp)
 		return STACK_COMPLETE;
 	if (!is_frame(at->bp, at->sp))
 		return STACK_NO_FRAME;
-	if (!read_frame(walk, at->bp, frame))
+	if (!read_word(walk, at->bp, &saved) || !read_word(walk, at->bp + 8, &address))
 		return STACK_UNREADABLE;
 	at->sp = at->bp + 16;
-	at->bp = frame[0];
-	at->pc = frame[1];
+	at->bp = saved;
+	at->pc = address;
 	return at->pc ? STACK_RUNNING : STACK_COMPLETE;
 }
 
@@ -245,20 +287,81 @@ static __always_inline void add_frame(struct stack_walk *walk)
 	record->check = (record->check << 7 | record->check >> 57) + pc;
 }
 
-/* Collects a stack. Before: `at` is set, and record.tgid, .image, .tag, which tell equal addresses apart. After: record
- * and id. Without a code table nothing is cut. */
-STACK_FUNCTION int collect_stack(struct stack_walk *walk, const struct code_table *code)
+/* Ended where libc calls main, or a thread's function? */
+static __always_inline bool is_entered(const struct stack_walk *walk)
 {
-	struct stack_record *record;
-	u32 stop = STACK_FULL;
+	return walk->record.n_frames > 1 && (walk->last_end & ~walk->before_end & CODE_SYSTEM);
+}
+
+#ifndef FOR_BCC
+#include "unwind.h"
+
+/* By tables. Returns whether there are any for this process. */
+static __always_inline bool walk_by_tables(struct stack_walk *walk, const struct code_table *code)
+{
+	u32 tgid = walk->record.tgid, stop, n;
+	const struct unwound_process *process = map_lookup(unwound, &tgid);
+
+	if (!process)
+		return false;
+	walk->process = *process;
+	walk->mapping = process->first;
+	walk->guesses = 0;
+	walk->n_to_bottom = 0;
+	walk->is_exact = walk->from != STACK_AT_RETURN;
+	fill_window(walk, walk->at.sp);
+	stop = unwind(walk, code);
+	n = walk->record.n_frames;
+	if (code && stop != STACK_COMPLETE && stop != STACK_FULL && n > 1) {
+		walk->last_end = code_end(code, walk->record.frames[(n - 1) & (STACK_DEPTH - 1)]);
+		walk->before_end = code_end(code, walk->record.frames[(n - 2) & (STACK_DEPTH - 1)]);
+		if (is_entered(walk))
+			stop = STACK_ENTERED;
+	}
+	walk->record.stop = stop;
+	return true;
+}
+
+/* A process became another program: its mappings are others. */
+static __always_inline void forget_mappings(u32 tgid)
+{
+	map_delete(unwound, &tgid);
+}
+#else
+#define walk_by_tables(walk, code) false
+#define forget_mappings(tgid) (void)(tgid)
+#endif
+
+/* One frame more by the frame pointer. Returns why there is none, or STACK_RUNNING. A function of its own, or the
+ * verifier would go through it as often as the loop does. */
+STACK_FUNCTION int add_caller(struct stack_walk *walk, const struct code_table *code)
+{
+	u32 stop;
 
 	if (!walk)
-		return 0;
-	record = &walk->record;
-	walk->window_at = 0;
-	record->n_frames = 0;
-	record->check = 1;
-	walk->id = mix((u64)record->tgid << 32 | (u64)record->tag << 16 | record->image, 0);
+		return STACK_NO_FRAME;
+	stop = next_frame(walk);
+	if (stop)
+		return stop;
+	if (walk->record.n_frames >= STACK_DEPTH)
+		return STACK_FULL;
+	if (code) {
+		u64 end = code_end(code, walk->at.pc);
+
+		if (!end)
+			return STACK_OUTSIDE;
+		walk->before_end = walk->last_end;
+		walk->last_end = end;
+	}
+	add_frame(walk);
+	return STACK_RUNNING;
+}
+
+/* By frame pointers, and by a search where there are none. */
+static __always_inline void walk_by_frames(struct stack_walk *walk, const struct code_table *code)
+{
+	u32 stop = STACK_FULL;
+
 	add_frame(walk);
 	walk->last_end = code ? code_end(code, walk->at.pc) : 0;
 	if (code) {
@@ -275,28 +378,30 @@ STACK_FUNCTION int collect_stack(struct stack_walk *walk, const struct code_tabl
 		}
 	}
 	for (u32 turn = 0; turn < STACK_DEPTH; turn++) {
-		stop = next_frame(walk);
+		stop = add_caller(walk, code);
 		if (stop)
 			break;
-		if (record->n_frames >= STACK_DEPTH) {
-			stop = STACK_FULL;
-			break;
-		}
-		if (code) {
-			u64 end = code_end(code, walk->at.pc);
-
-			if (!end) {
-				stop = STACK_OUTSIDE;
-				break;
-			}
-			walk->before_end = walk->last_end;
-			walk->last_end = end;
-		}
-		add_frame(walk);
 	}
-	if (record->n_frames > 1 && stop != STACK_FULL && (walk->last_end & ~walk->before_end & CODE_SYSTEM))
+	if (stop != STACK_FULL && is_entered(walk))
 		stop = STACK_ENTERED;
-	record->stop = stop;
+	walk->record.stop = stop;
+}
+
+/* Collects a stack. Before: `at` is set, `from` (zero: STACK_AT_RETURN), and record.tgid, .image, .tag, which tell
+ * equal addresses apart. After: record and id. Without a code table nothing is cut. */
+STACK_FUNCTION int collect_stack(struct stack_walk *walk, const struct code_table *code)
+{
+	struct stack_record *record;
+
+	if (!walk)
+		return 0;
+	record = &walk->record;
+	walk->window_bytes = 0;
+	record->n_frames = 0;
+	record->check = 1;
+	walk->id = mix((u64)record->tgid << 32 | (u64)record->tag << 16 | record->image, 0);
+	if (!walk_by_tables(walk, code))
+		walk_by_frames(walk, code);
 	return 0;
 }
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import Final
 
 from gprof_lite.agent.growth_watch import GrowthWatch
 from gprof_lite.agent.investigation import Investigation, InvestigationParts, InvestigationResult
@@ -38,6 +39,10 @@ from gprof_lite.supervise.workdir import WorkDirectory
 from gprof_lite.symbols.converter import ChildConverter
 from gprof_lite.symbols.options import SymbolOptions
 from gprof_lite.symbols.symbolizer import Symbolizer
+from gprof_lite.unwind.tables import UnwindTables
+
+# Not imported: its readers are for the child only.
+TABLE_PROGRAM: Final = "gprof_lite.unwind.make"
 
 
 class Hunt:
@@ -197,6 +202,9 @@ def open_hunt(
         symbolizer = parts.enter_context(
             Symbolizer(options_of(options, SymbolOptions), converter, symbols, clock=clock)
         )
+        table_converter = ChildConverter(warden, stop, program=TABLE_PROGRAM, name="unwind tables")
+        tables = UnwindTables(work.subdirectory("unwind"), table_converter)
+        parts.callback(tables.close)
         reader = parts.enter_context(open_growth_reader())
         trees, containers = CgroupTrees.find(), ContainerDirectory()
         growth = GrowthWatch(reader, trees, containers, Thresholds.of(own), clock)
@@ -204,4 +212,4 @@ def open_hunt(
         def measure() -> Calibration:
             return calibrate(warden, stop, clock=clock)
 
-        yield Hunt(own, InvestigationParts(symbolizer, trees, containers, clock, host), growth, measure)
+        yield Hunt(own, InvestigationParts(symbolizer, tables, trees, containers, clock, host), growth, measure)

@@ -28,6 +28,7 @@ from gprof_lite.model.coverage import Coverage
 from gprof_lite.model.finding import Finding, Verdict
 from gprof_lite.model.profile import Profile, Window
 from gprof_lite.probes.allocation_events import AllocationEvent
+from gprof_lite.probes.unwind_maps import TableMaker
 from gprof_lite.stop import StopToken
 from gprof_lite.symbols.symbolizer import Symbolizer
 
@@ -61,6 +62,7 @@ class InvestigationParts:
     """What an investigation uses and does not own."""
 
     symbolizer: Symbolizer
+    tables: TableMaker
     trees: CgroupTrees
     containers: ContainerDirectory
     clock: Clock
@@ -98,7 +100,7 @@ class Investigation:
         for identity in self._plan.identities:
             self._watch(identity)
         started_s, started_ns = self._clock.monotonic_s(), self._clock.utc_ns()
-        with Probing(self._plan, self._clock) as probing:
+        with Probing(self._plan, self._clock, self._parts.tables) as probing:
             self._observe(probing, stop, started_s)
             probing.finish()
             self._forward_events(probing)

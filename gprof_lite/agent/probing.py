@@ -30,6 +30,7 @@ from gprof_lite.probes.allocation_events import AllocationEvent
 from gprof_lite.probes.allocation_target import AllocationTarget
 from gprof_lite.probes.allocations import MAX_TARGETS, AllocationProbe
 from gprof_lite.probes.calibration import Calibration
+from gprof_lite.probes.unwind_maps import TableMaker, UnwindMaps
 from gprof_lite.stop import StopToken
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ SNAPSHOT_SHARE: Final = 0.02
 RESCAN_EVERY_S: Final = 1.0
 # Under a budget one page in so many: a leak of 1 MB still gives 32 stacks.
 FAULT_RATE: Final = 8
+# Of the kernel, for tables of what at most 32 processes run. Python with its libraries takes 0.5 MiB, node 1.7.
+TABLE_BYTES: Final = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,10 @@ class Probing:
     ``wait`` returns. While there is a budget to be kept, until ``finish``, the thread that entered it is put before
     others: what it does late is paid for by the target."""
 
-    def __init__(self, plan: ProbingPlan, clock: Clock) -> None:
+    def __init__(self, plan: ProbingPlan, clock: Clock, tables: TableMaker) -> None:
         self._plan = plan
+        self._tables = tables
+        self._unwinding: UnwindMaps | None = None
         self._clock = clock
         self._allocations: AllocationProbe | None = None
         self._governor: Governor | None = None
@@ -82,6 +87,7 @@ class Probing:
 
     def __enter__(self) -> Probing:
         with ExitStack() as parts:
+            self._unwinding = self._open_unwinding(parts)
             self._allocations = self._open_allocations(parts)
             self.costs = self._plan.calibration.probe_costs(self.targets[0].allocators if self.targets else None)
             self._started_s = self._clock.monotonic_s()
@@ -168,7 +174,7 @@ class Probing:
         last = self.history.last_snapshot
         refused = [problem for target in self.targets for problem in target.problems]
         left_out = _left_out(self.losses())
-        detail = "; ".join([*self._why_not, *self.downgrades, *refused[:3], *left_out])
+        detail = "; ".join([*self._why_not, *self.downgrades, *refused[:3], *left_out, *self._without_tables()[:3]])
         if last is None:
             return SourceCoverage(SOURCE, SourceState.FAILED, detail=detail, lost_s=elapsed_s)
         observed_s = min(last.observed_s, elapsed_s)
@@ -183,11 +189,26 @@ class Probing:
             losses=last.losses,
         )
 
+    def _without_tables(self) -> list[str]:
+        """Whose stacks may end early, in words."""
+        if self._unwinding is None:
+            return []
+        unwinding = self._unwinding
+        living = [target.pid for target in self.targets if not target.has_ended]
+        return [f"no unwind table of {reason} (process {pid})" for pid in living for reason in unwinding.why_not(pid)]
+
     def losses(self) -> Losses:
         last = self.history.last_snapshot
         return last.losses if last is not None else Losses()
 
     # --- opening ----------------------------------------------------------------------------------------------------
+
+    def _open_unwinding(self, parts: ExitStack) -> UnwindMaps | None:
+        try:
+            return parts.enter_context(UnwindMaps(self._tables, self._clock, max_table_bytes=TABLE_BYTES))
+        except ProbeError as exc:
+            self._note_missing("stacks are followed by frame pointers only", exc)
+            return None
 
     def _open_allocations(self, parts: ExitStack) -> AllocationProbe | None:
         try:
@@ -198,6 +219,7 @@ class Probing:
                     uprobes=self._plan.calibration.kernel,
                     rules=self._plan.calibration.rules,
                     entry_only=self._plan.calibration.entry_only,
+                    unwinding=self._unwinding,
                     fault_rate=1 if self._plan.budget_percent is None else FAULT_RATE,
                     clock=self._clock,
                 )

@@ -33,7 +33,6 @@ from gprof_lite.probes.allocation_layout import (
 from gprof_lite.probes.allocation_target import AllocationPrograms
 from gprof_lite.probes.attach import KernelUprobes, ProbeKind
 from gprof_lite.probes.btf_member import member_offset
-from gprof_lite.probes.loader import LoaderChoice, open_object
 from gprof_lite.probes.object import BpfMap, BpfObject, Link, RingReader
 
 logger = logging.getLogger(__name__)
@@ -186,9 +185,9 @@ class AllocationKernel:
 
 
 def load_allocation_kernel(
-    uprobes: KernelUprobes, tuning: ProbeTuning, loader: LoaderChoice, *, max_stacks: int
+    open_alloc: Callable[[], BpfObject], uprobes: KernelUprobes, tuning: ProbeTuning, *, max_stacks: int
 ) -> AllocationKernel:
-    """Open and load it; the caller closes it.
+    """Open and load it; the caller closes it. ``open_alloc`` opens it anew for each try.
 
     The kernel gives up verifying a program (EAGAIN) when it has other work for this thread: seen here several times in
     a row on a host with 20 runnable threads, after libbpf's own five tries. So a refusal counts only when it is
@@ -199,16 +198,18 @@ def load_allocation_kernel(
     """
     for number in range(_LOAD_TRIES - 1):
         try:
-            return _load_once(uprobes, tuning, loader, max_stacks)
+            return _load_once(open_alloc, uprobes, tuning, max_stacks)
         except LoadRejected as exc:
             logger.debug("loading failed, tried again", extra={"reason": exc.reason})
             time.sleep(_FIRST_PAUSE_S * 2**number)
-    return _load_once(uprobes, tuning, loader, max_stacks)
+    return _load_once(open_alloc, uprobes, tuning, max_stacks)
 
 
-def _load_once(uprobes: KernelUprobes, tuning: ProbeTuning, loader: LoaderChoice, max_stacks: int) -> AllocationKernel:
+def _load_once(
+    open_alloc: Callable[[], BpfObject], uprobes: KernelUprobes, tuning: ProbeTuning, max_stacks: int
+) -> AllocationKernel:
     with ExitStack() as on_failure:
-        bpf = on_failure.enter_context(open_object("alloc", loader=loader))
+        bpf = on_failure.enter_context(open_alloc())
         kernel = AllocationKernel(bpf, uprobes, tuning, max_stacks=max_stacks)
         on_failure.pop_all()
     return kernel

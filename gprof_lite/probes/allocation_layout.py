@@ -15,7 +15,7 @@ from gprof_lite.probes.allocation_functions import FunctionKind
 
 EPOCHS: Final = 16
 COUNT_ONE: Final = 256
-STACK_DEPTH: Final = 64
+STACK_DEPTH: Final = 128
 CODE_RANGES: Final = 512
 
 KEY: Final = struct.pack("<I", 0)
@@ -66,7 +66,10 @@ LOSSES: Final = (
     "over_limit",
 )
 # enum stack_stop
-STOPS: Final = ("running", "complete", "entered", "outside", "no_frame", "unreadable", "full", "other")
+STOPS: Final = (
+    *("running", "complete", "entered", "outside", "no_frame", "unreadable", "full"),
+    *("no_rule", "unsupported", "bad_cfa"),
+)
 _COMPLETE_STOPS: Final = frozenset({STOPS.index("complete"), STOPS.index("entered")})
 _COUNTERS: Final = struct.Struct(f"<{2 * _N_FUNCTIONS + len(LOSSES) + 3 + len(STOPS)}Q")
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
 from gprof_lite.errors import FormatError, ProbeError, TargetGone
 from gprof_lite.host.identity import ProcessIdentity
-from gprof_lite.host.maps import parse_maps
+from gprof_lite.host.maps import Mapping, parse_maps
 from gprof_lite.probes.allocation_functions import FunctionKind, function_kind
 from gprof_lite.probes.allocation_layout import FUNCTION_NUMBERS
 from gprof_lite.probes.allocators import AllocatorMap, AllocatorModule, FileKey, find_allocators
@@ -119,8 +119,8 @@ class AllocationTarget:
             for link in links
         )
 
-    def look(self, put_code: Callable[[int, bytes], None]) -> None:
-        """Read its code mappings; when they changed, tell the kernel side.
+    def look(self, put_code: Callable[[int, bytes, Sequence[Mapping]], None]) -> None:
+        """Read its code mappings; when they changed, tell the kernel side: ``put_code(pid, code table, mappings)``.
 
         Raises:
             TargetGone: it ended.
@@ -132,7 +132,7 @@ class AllocationTarget:
             return
         mappings = parse_maps(seen.code_lines)
         self._flags = examine_code(self.pid, mappings, _is_static(seen), self._flags)
-        put_code(self.pid, pack_code_table(code_ranges(seen, self._flags, _program(self.pid))))
+        put_code(self.pid, pack_code_table(code_ranges(seen, self._flags, _program(self.pid))), mappings)
         self._allocators = seen
 
     def attach(self, *, frees: bool, takes: bool) -> None:

@@ -24,6 +24,7 @@ from typing import Final, Self
 from gprof_lite.clock import Clock, SystemClock
 from gprof_lite.errors import PrerequisiteError, ProbeError, TargetGone
 from gprof_lite.host.identity import ProcessIdentity
+from gprof_lite.host.maps import Mapping, parse_maps
 from gprof_lite.model.allocation import (
     AllocationSnapshot,
     ProbeCosts,
@@ -44,11 +45,12 @@ from gprof_lite.probes.allocation_reading import AllocationReading
 from gprof_lite.probes.allocation_target import AllocationTarget
 from gprof_lite.probes.attach import KernelUprobes, kernel_uprobes
 from gprof_lite.probes.link_closer import LinkCloser
-from gprof_lite.probes.loader import LoaderChoice
-from gprof_lite.probes.object import Link
+from gprof_lite.probes.loader import LoaderChoice, open_object
+from gprof_lite.probes.object import BpfObject, Link
 from gprof_lite.probes.observed_time import ObservedTime
 from gprof_lite.probes.page_faults import PageFaultProbe
 from gprof_lite.probes.return_probes import ReturnProbeRules
+from gprof_lite.probes.unwind_maps import UnwindMaps
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class AllocationProbe:
     Args:
         fault_rate: one in this many page faults is taken; None: none.
         identities: the processes; more come by themselves when ``follow_children`` is set and they fork.
+        unwinding: by its tables stacks are unwound; it stays its owner's. Without it, by frame pointers.
         uprobes, rules: what the kernel can do, and where return probes do harm; looked up when not given.
         entry_only: symbols to be probed at their entry (``calibrate`` found their better places wrong).
 
@@ -81,6 +84,7 @@ class AllocationProbe:
         follow_children: bool = True,
         fault_rate: int | None = 1,
         loader: LoaderChoice = LoaderChoice.AUTO,
+        unwinding: UnwindMaps | None = None,
         uprobes: KernelUprobes | None = None,
         rules: ReturnProbeRules | None = None,
         entry_only: Collection[str] = (),
@@ -95,6 +99,7 @@ class AllocationProbe:
         self._faults: PageFaultProbe | None = None
         self._no_faults = ""
         self._loader = loader
+        self._unwinding = unwinding
         self._uprobes = uprobes
         self._rules = rules or ReturnProbeRules.of_kernel(os.uname().release)
         self._entry_only = entry_only
@@ -115,7 +120,7 @@ class AllocationProbe:
     def __enter__(self) -> Self:
         with ExitStack() as on_failure:
             uprobes = self._uprobes or kernel_uprobes()
-            self._kernel = load_allocation_kernel(uprobes, self._tuning, self._loader, max_stacks=self._max_stacks)
+            self._kernel = load_allocation_kernel(self._open, uprobes, self._tuning, max_stacks=self._max_stacks)
             on_failure.callback(self._kernel.close)
             self._heard = on_failure.enter_context(AllocationHearing(self._kernel, self._targets, self))
             self._alarms = self._kernel.alarms()
@@ -139,12 +144,20 @@ class AllocationProbe:
         self._owned.close()
         self._targets.clear()
 
+    def _open(self) -> BpfObject:
+        bpf = open_object("alloc", loader=self._loader)
+        if self._unwinding is not None:
+            self._unwinding.hand_to(bpf)
+        return bpf
+
     def _open_faults(self, on_failure: ExitStack) -> PageFaultProbe | None:
         """Page faults are worth having, and nothing fails without them."""
         if self._fault_rate is None:
             return None
         try:
-            return on_failure.enter_context(PageFaultProbe(self._fault_rate, loader=self._loader))
+            return on_failure.enter_context(
+                PageFaultProbe(self._fault_rate, loader=self._loader, unwinding=self._unwinding)
+            )
         except (ProbeError, PrerequisiteError) as exc:
             self._no_faults = str(exc)
             return None
@@ -339,12 +352,17 @@ class AllocationProbe:
         if self._faults is not None and self._fault_rate is not None:
             self._faults.follow(target.pid, target.image)
 
-    def _put_code(self, pid: int, table: bytes) -> None:
+    def _put_code(self, pid: int, table: bytes, mappings: Sequence[Mapping]) -> None:
+        if self._unwinding is not None:
+            self._unwinding.look(pid, mappings)
         self._kernel.put_code(pid, table)
         if self._faults is not None:
             self._faults.put_code(pid, table)
 
     def _close_probes(self) -> None:
+        for target in self._targets.values():
+            if self._unwinding is not None:
+                self._unwinding.forget(target.pid)
         self._close(link for target in self._targets.values() for link in target.release_all())
 
     def _close(self, links: Iterable[Link]) -> None:
@@ -357,9 +375,14 @@ class AllocationProbe:
 
     def _look(self, target: AllocationTarget) -> None:
         """Its code as it is now, and probes on what is new."""
-
         self._try(target, lambda: target.look(self._put_code))
+        self._try(target, lambda: self._finish_unwinding(target))
         self._attach(target)
+
+    def _finish_unwinding(self, target: AllocationTarget) -> None:
+        """Another try for tables that there was no time for."""
+        if self._unwinding is not None and target.allocators is not None and self._unwinding.is_unfinished(target.pid):
+            self._unwinding.look(target.pid, parse_maps(target.allocators.code_lines))
 
     def _attach(self, target: AllocationTarget) -> None:
         """As much as is wanted of all targets now."""
@@ -380,6 +403,8 @@ class AllocationProbe:
         target.has_ended = True
         self._closer.close_soon(target.release_all())
         self._kernel.drop_target(target.pid)
+        if self._unwinding is not None:
+            self._unwinding.forget(target.pid)
         if self._faults is not None:
             self._faults.unfollow(target.pid)
         self._heard.note(TargetEnded(target.pid))

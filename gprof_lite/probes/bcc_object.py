@@ -104,6 +104,9 @@ class BccObject:
         self._not_loaded()
         self._max_entries[_one_of(map_name, declared_maps(self._source), self.name)] = n
 
+    def use_map(self, map_name: str, fd: int) -> None:
+        raise ValueError("what bcc compiles makes its own maps")
+
     def set_attach_type(self, program: str, attach_type: int) -> None:
         self._not_loaded()
         self._attach_types[_one_of(program, self._sections, self.name)] = attach_type

@@ -51,6 +51,7 @@ _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "bpf_program__set_expected_attach_type": (_NUMBER, (_POINTER, _NUMBER)),
     "bpf_map__name": (_TEXT, (_POINTER,)),
     "bpf_map__fd": (_NUMBER, (_POINTER,)),
+    "bpf_map__reuse_fd": (_NUMBER, (_POINTER, _NUMBER)),
     "bpf_map__set_max_entries": (_NUMBER, (_POINTER, _COUNT)),
     "bpf_map__initial_value": (_POINTER, (_POINTER, ctypes.POINTER(ctypes.c_size_t))),
     "btf__find_by_name_kind": (_NUMBER, (_POINTER, _TEXT, _COUNT)),

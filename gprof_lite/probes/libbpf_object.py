@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import struct
 from collections.abc import Callable, Iterator
@@ -79,6 +80,13 @@ class LibbpfObject:
         self._not_loaded()
         if self._libbpf.call("bpf_map__set_max_entries", self._found(self._maps, map_name), n):
             raise ValueError(f"map {map_name} cannot have {n} entries")
+
+    def use_map(self, map_name: str, fd: int) -> None:
+        self._not_loaded()
+        with self._libbpf.listening() as words:
+            error = self._libbpf.call("bpf_map__reuse_fd", self._found(self._maps, map_name), fd)
+        if error:
+            raise ProbeError(self.name, f"cannot use the given map {map_name}: {os.strerror(-error)} {words}".strip())
 
     def set_attach_type(self, program: str, attach_type: int) -> None:
         self._not_loaded()

@@ -119,7 +119,8 @@ class ProgramStatistics:
 class BpfObject(Protocol):
     """The programs and maps of one bpf/NAME.bpf.c. A context manager.
 
-    Before ``load``: ``configure``, ``set_max_entries``, ``set_attach_type``, ``skip``. After it: all the others.
+    Before ``load``: ``configure``, ``set_max_entries``, ``use_map``, ``set_attach_type``, ``skip``. After it: all the
+    others.
     """
 
     @property
@@ -137,6 +138,14 @@ class BpfObject(Protocol):
         """
 
     def set_max_entries(self, map_name: str, n: int) -> None: ...
+
+    def use_map(self, map_name: str, fd: int) -> None:
+        """Use this map, which stays its owner's, instead of making one. Only of objects that libbpf loads.
+
+        Raises:
+            ValueError: there is no such map, or bcc loads this.
+            ProbeError: it is a map of another kind.
+        """
 
     def set_attach_type(self, program: str, attach_type: int) -> None:
         """``expected_attach_type`` of a program (enum bpf_attach_type), for the links of probes/attach.py."""

@@ -17,6 +17,7 @@ from typing import Final, Self
 from gprof_lite.model.allocation import AllocationKind, EpochTotals, StackAllocations
 from gprof_lite.probes.allocation_layout import EPOCHS, KEY, STACK_ID, KernelStack, unpack_stack
 from gprof_lite.probes.loader import LoaderChoice, open_object
+from gprof_lite.probes.unwind_maps import UnwindMaps
 
 FAULT_BYTES: Final = 4096
 
@@ -30,15 +31,22 @@ _MAX_STACKS: Final = 4096
 class PageFaultProbe:
     """A context manager; entered it watches whatever ``follow`` names. Not thread-safe.
 
+    Args:
+        rate: one in this many faults is taken.
+        unwinding: processes that it knows are unwound by tables; it stays its owner's.
+
     Raises:
         LoadRejected, ProbeError, PrerequisiteError: on entering; nothing is left then.
     """
 
-    def __init__(self, rate: int = 1, *, loader: LoaderChoice = LoaderChoice.AUTO) -> None:
+    def __init__(
+        self, rate: int = 1, *, loader: LoaderChoice = LoaderChoice.AUTO, unwinding: UnwindMaps | None = None
+    ) -> None:
         if not 1 <= rate < 1 << 31:
             raise ValueError("one in at least 1")
         self._rate = rate
         self._loader = loader
+        self._unwinding = unwinding
         self._images: dict[int, int] = {}
         self._stacks: dict[int, KernelStack] = {}
         self._owned = ExitStack()
@@ -48,6 +56,8 @@ class PageFaultProbe:
             self._bpf = on_failure.enter_context(open_object("faults", loader=self._loader))
             for name in ("faults", "stacks"):
                 self._bpf.set_max_entries(name, _MAX_STACKS)
+            if self._unwinding is not None:
+                self._unwinding.hand_to(self._bpf)
             self._bpf.load()
             self._counters = self._bpf.map("counters")
             link = self._bpf.attach("touch_page")

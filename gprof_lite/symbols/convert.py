@@ -9,7 +9,6 @@ costs the files it has not done yet.
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from pathlib import Path
 from typing import Final
@@ -17,8 +16,9 @@ from typing import Final
 from symbolic.debuginfo import Archive
 from symbolic.exceptions import SymbolicError
 
+from gprof_lite.symbols.conversion_program import convert_pairs
+
 _MAX_DATA_BYTES: Final = 1 << 30
-_MAX_CPU_S: Final = 120
 
 
 def convert(source: str, target: str) -> str:
@@ -42,15 +42,7 @@ def convert(source: str, target: str) -> str:
 
 def main(arguments: list[str]) -> int:
     """Do all pairs; what fails is said on standard error and passed over."""
-    # RLIMIT_DATA counts what is allocated, not the files that are mapped.
-    resource.setrlimit(resource.RLIMIT_DATA, (_MAX_DATA_BYTES, _MAX_DATA_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (_MAX_CPU_S, _MAX_CPU_S))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for source, target in zip(arguments[::2], arguments[1::2], strict=True):
-        reason = convert(source, target)
-        if reason:
-            sys.stderr.write(f"{target}: {reason}\n")
-    return 0
+    return convert_pairs(arguments, convert, max_data_bytes=_MAX_DATA_BYTES)
 
 
 if __name__ == "__main__":

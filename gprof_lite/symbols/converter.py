@@ -1,10 +1,13 @@
-"""Running the program that prepares symbol files (``gprof_lite.symbols.convert``), within its time."""
+"""Running a program that makes files of what targets run, within its time.
+
+There are two: ``gprof_lite.symbols.convert`` makes symbol files, ``gprof_lite.unwind.make`` makes tables for unwinding.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -38,11 +41,20 @@ class Converter(Protocol):
 
 
 class ChildConverter:
-    """By a child process for each batch. Costs 0.1 s to start, and nothing while nothing is wanted."""
+    """By a child process for each batch. Costs 0.1 s to start, and nothing while nothing is wanted.
 
-    def __init__(self, warden: Warden, stop: StopToken) -> None:
+    Args:
+        program: the module that is run, with pairs of a source and a target.
+        name: what it prepares, for logs.
+    """
+
+    def __init__(
+        self, warden: Warden, stop: StopToken, *, program: str = convert.__name__, name: str = "symbols"
+    ) -> None:
         self._warden = warden
         self._stop = stop
+        self._program = program
+        self._name = name
         self.n_failed_children = 0
 
     def convert(self, wanted: Sequence[Conversion], deadline: Deadline) -> None:
@@ -56,14 +68,14 @@ class ChildConverter:
 
     def _run(self, batch: Sequence[Conversion], deadline: Deadline) -> bool:
         pairs = (argument for each in batch for argument in (each.source, str(each.target)))
-        argv = (sys.executable, "-P", "-m", convert.__name__, *pairs)  # -P: nothing from the working directory
+        argv = (sys.executable, "-P", "-m", self._program, *pairs)  # -P: nothing from the working directory
         try:
             with start_process_managed(
-                argv, warden=self._warden, stop=self._stop, name="symbols", environment=_environment()
+                argv, warden=self._warden, stop=self._stop, name=self._name, environment=_environment()
             ) as process:
                 result = process.wait(deadline)
         except ChildError as exc:
-            logger.warning("symbols could not be prepared", extra={"error": str(exc)})
+            logger.warning("files could not be prepared", extra={"of": self._name, "error": str(exc)})
             self.n_failed_children += 1
             return False
         if result is None or result.returncode != 0:
@@ -80,7 +92,10 @@ def _environment() -> Mapping[str, str]:
 class DirectConverter:
     """In this process: for tests and programs that read their own files only."""
 
+    def __init__(self, convert_one: Callable[[str, str], str] = convert.convert) -> None:
+        self._convert_one = convert_one
+
     def convert(self, wanted: Sequence[Conversion], deadline: Deadline) -> None:
         for each in wanted:
             if not deadline.passed:
-                convert.convert(each.source, str(each.target))
+                self._convert_one(each.source, str(each.target))

@@ -22,10 +22,13 @@ _FILE_HEADER: Final = struct.Struct("<16sHHIQQQIHHHHHH")
 _SEGMENT: Final = struct.Struct("<IIQQQQQQ")
 _SECTION: Final = struct.Struct("<IIQQQQIIQQ")
 _NOTE: Final = struct.Struct("<III")
+EM_X86_64: Final = 62
 _PT_LOAD: Final = 1
 _PT_NOTE: Final = 4
+_PT_GNU_EH_FRAME: Final = 0x6474E550
 _PF_X: Final = 1
 _SHF_EXECINSTR: Final = 4
+_SHF_COMPRESSED: Final = 0x800
 _SHT_NOBITS: Final = 8
 _NT_GNU_BUILD_ID: Final = 3
 
@@ -38,7 +41,11 @@ _MAX_BUILD_ID_BYTES: Final = 64
 
 # Of hundreds of files the headers are kept in memory, so of their sections only those with code and these.
 _KEPT_SECTIONS: Final = frozenset(
-    (".gnu_debuglink", ".debug_info", ".symtab", ".gopclntab", ".data.rel.ro.gopclntab", ".go.module")
+    (
+        *(".gnu_debuglink", ".debug_info", ".symtab"),
+        *(".gopclntab", ".data.rel.ro.gopclntab", ".go.module"),
+        *(".eh_frame", ".debug_frame", ".zdebug_frame"),
+    )
 )
 
 
@@ -54,13 +61,14 @@ class LoadSegment:
 
 @dataclass(frozen=True, slots=True)
 class NamedSection:
-    """A section that has content in the file."""
+    """A section that has content in the file. ``compressed``: that content begins with a compression header."""
 
     name: str
     address: int
     offset: int
     n_bytes: int
     executable: bool
+    compressed: bool = False
 
     def holds(self, address: int) -> bool:
         return self.address <= address < self.address + self.n_bytes
@@ -73,8 +81,11 @@ class ElfHeader:
     Attributes:
         entry_address: where a program starts.
         build_id: in hexadecimal, empty where there is none.
-        debug_link: file name and CRC-32 of the separate debug file, where the section is there.
         sections: those with code and a few more; empty where they were stripped off.
+        debug_link: file name and CRC-32 of the separate debug file, where the section is there.
+        machine: what it runs on, as in e_machine.
+        frame_header_offset: where in the file the header of its call frame information is (.eh_frame_hdr, which is
+            known without sections too); 0 where there is none.
     """
 
     segments: tuple[LoadSegment, ...]
@@ -82,6 +93,8 @@ class ElfHeader:
     sections: tuple[NamedSection, ...] = ()
     build_id: str = ""
     debug_link: tuple[str, int] | None = None
+    machine: int = EM_X86_64
+    frame_header_offset: int = 0
 
     @property
     def load_address(self) -> int:
@@ -97,6 +110,10 @@ class ElfHeader:
             if segment.executable and segment.offset <= file_offset < segment.offset + segment.file_bytes:
                 return file_offset - segment.offset + segment.address
         return None
+
+    def segment_of(self, address: int) -> LoadSegment | None:
+        """The segment whose content in the file holds a linked address."""
+        return next((each for each in self.segments if 0 <= address - each.address < each.file_bytes), None)
 
     def section_of(self, address: int) -> NamedSection | None:
         """The executable section that holds an address."""
@@ -117,7 +134,7 @@ def read_elf_header(fd: int, source: str) -> ElfHeader:
         FormatError: it is no ELF file of ours, or a broken one.
     """
     fields = _FILE_HEADER.unpack(read_exactly(fd, source, 0, _FILE_HEADER.size))
-    ident, entry_address, segments_at, sections_at = fields[0], fields[4], fields[5], fields[6]
+    ident, machine, entry_address, segments_at, sections_at = fields[0], fields[2], *fields[4:7]
     segment_size, n_segments, section_size, n_sections, names_index = fields[9:14]
     if ident[:6] != b"\x7fELF\x02\x01":
         raise FormatError(source, "is no 64-bit little-endian ELF file")
@@ -135,8 +152,15 @@ def read_elf_header(fd: int, source: str) -> ElfHeader:
     if sections_at and 0 < n_sections <= _MAX_SECTIONS and section_size == _SECTION.size:
         sections = _read_sections(fd, source, sections_at, n_sections, names_index)
     notes = [(offset, n_bytes) for kind, _, offset, _, _, n_bytes, _, _ in raw_segments if kind == _PT_NOTE]
-    build_id = _read_build_id(fd, source, notes)
-    return ElfHeader(segments, entry_address, sections, build_id, _read_debug_link(fd, source, sections))
+    return ElfHeader(
+        segments,
+        entry_address,
+        sections,
+        _read_build_id(fd, source, notes),
+        _read_debug_link(fd, source, sections),
+        machine,
+        next((offset for kind, _, offset, *_ in raw_segments if kind == _PT_GNU_EH_FRAME), 0),
+    )
 
 
 def read_exactly(fd: int, source: str, offset: int, n_bytes: int) -> bytes:
@@ -170,6 +194,7 @@ def _read_sections(fd: int, source: str, at: int, n_sections: int, names_index: 
             offset,
             n_bytes,
             bool(flags & _SHF_EXECINSTR),
+            bool(flags & _SHF_COMPRESSED),
         )
         for name, kind, flags, address, offset, n_bytes, _, _, _, _ in raw
         if kind not in (0, _SHT_NOBITS)

@@ -1,7 +1,7 @@
 """Function names of a Go program without a symbol table, from the table its own runtime makes tracebacks with.
 
 Nothing is kept in memory: a question is some twenty small reads, as in any binary search, and its answer is kept by
-whoever asked.
+whoever asked. The same table says how large each function's frame is: ``gprof_lite.unwind.go_frames``.
 
 Source: debug/gosym and runtime/symtab.go of Go. The header, little-endian, from Go 1.18 on (magic 0xfffffff0 and, with
 Go 1.20, 0xfffffff1):
@@ -11,15 +11,15 @@ Go 1.20, 0xfffffff1):
 
 Its table of functions has an entry (u32 offset from the start of the text, u32 offset of the function's record from
 the table) for each function and the end of the last; a record starts with that offset again, and the i32 offset of
-the name. Go 1.16 and 1.17 (0xfffffffa) have no start of the text, and addresses of pointer size instead of offsets.
-Since Go 1.26 the start of the text is zero there, and read from the section .go.module, which is the runtime's
-``moduledata``.
+the name; the flags are near its end. Go 1.16 and 1.17 (0xfffffffa) have no start of the text, and addresses of pointer
+size instead of offsets. Since Go 1.26 the start of the text is zero there, and read from the section .go.module, which
+is the runtime's ``moduledata``.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gprof_lite.errors import FormatError
@@ -43,18 +43,23 @@ class GoFunctions:
     """The tables of one file. Borrows ``fd``.
 
     Attributes:
-        names_at, table_at: file offsets.
+        names_at, pcs_at, table_at, end_at: file offsets: of the names, of what is told by pc, of the functions (entries
+            and records), and where all of it ends.
         text_address: linked address that the table counts from.
         field_bytes: 4 or 8: how wide the numbers of the table are.
+        flags_at: where in a function's record its flags are, since Go 1.17 (the byte is 0 before).
     """
 
     fd: int
     source: str
     n_functions: int
     names_at: int
+    pcs_at: int
     table_at: int
+    end_at: int
     text_address: int
     field_bytes: int
+    flags_at: int
 
     def find(self, address: int) -> Symbol | None:
         """The function that covers a linked address.
@@ -106,13 +111,23 @@ def read_go_functions(fd: int, header: ElfHeader, source: str) -> GoFunctions | 
     fields = struct.unpack(
         f"<{n_fields}Q", read_exactly(fd, source, section.offset + _START.size, n_fields * _POINTER_BYTES)
     )
-    n_functions, names, table = fields[0], fields[-5], fields[-1]
-    if not 0 < n_functions <= _MAX_FUNCTIONS or max(names, table) >= section.n_bytes:
+    n_functions, names, pcs, table = fields[0], fields[-5], fields[-2], fields[-1]
+    if not 0 < n_functions <= _MAX_FUNCTIONS or max(names, pcs, table) >= section.n_bytes:
         raise FormatError(source, "has a broken Go function table")
-    if magic == _MAGIC_1_16:
-        return GoFunctions(fd, source, n_functions, section.offset + names, section.offset + table, 0, 8)
-    tables = GoFunctions(fd, source, n_functions, section.offset + names, section.offset + table, fields[2], 4)
-    return _with_text_address(tables, header)
+    is_old = magic == _MAGIC_1_16
+    tables = GoFunctions(
+        fd,
+        source,
+        n_functions,
+        names_at=section.offset + names,
+        pcs_at=section.offset + pcs,
+        table_at=section.offset + table,
+        end_at=section.offset + section.n_bytes,
+        text_address=0 if is_old else fields[2],
+        field_bytes=8 if is_old else 4,
+        flags_at={_MAGIC_1_16: 41, _MAGIC_1_18: 37, _MAGIC_1_20: 41}[magic],
+    )
+    return tables if is_old else _with_text_address(tables, header)
 
 
 def _with_text_address(tables: GoFunctions, header: ElfHeader) -> GoFunctions:
@@ -120,9 +135,7 @@ def _with_text_address(tables: GoFunctions, header: ElfHeader) -> GoFunctions:
     if tables.text_address:
         return tables
     for address in (_text_of_module(tables, header.section_named(".go.module")), _text_section(header)):
-        moved = GoFunctions(
-            tables.fd, tables.source, tables.n_functions, tables.names_at, tables.table_at, address, tables.field_bytes
-        )
+        moved = replace(tables, text_address=address)
         if address and _has_entry_point(moved, header):
             return moved
     raise FormatError(tables.source, "does not say where its Go code begins")

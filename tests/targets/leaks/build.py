@@ -64,9 +64,9 @@ PLUGIN: Final = (
 )
 
 
-def _cxx(*link: str) -> Recipe:
-    frame = ("gcc", "-std=gnu17", "-O2", "-g", *FRAMES, *WARNINGS, "-c", "{sources}/native/simulator.c")
-    flags = ("-std=c++17", "-O2", "-g", *FRAMES, *WARNINGS)
+def _cxx(*link: str, frames: tuple[str, ...] = FRAMES) -> Recipe:
+    frame = ("gcc", "-std=gnu17", "-O2", "-g", *frames, *WARNINGS, "-c", "{sources}/native/simulator.c")
+    flags = ("-std=c++17", "-O2", "-g", *frames, *WARNINGS)
     whole = ("g++", *flags, "{sources}/native/cxx.cc", "simulator.o", "-o", NAME, *link, "-pthread", "-lm")
     return Recipe((frame, whole))
 
@@ -91,11 +91,13 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     "native-musl": Recipe((_c("musl-gcc", "-DWITHOUT_DLOPEN"),)),
     "native-musl-static": Recipe((_c("musl-gcc", "-static", "-DWITHOUT_DLOPEN"),)),
     "cxx": _cxx(),
+    "cxx-no-frame-pointers": _cxx(frames=NO_FRAMES),
     "cxx-jemalloc": _cxx(*JEMALLOC),
     "cxx-tcmalloc": _cxx(*TCMALLOC),
     "rust": Recipe(
         (("rustc", "-O", "-g", "-C", "force-frame-pointers=yes", "{sources}/rust/simulator.rs", "-o", NAME),)
     ),
+    "rust-no-frame-pointers": Recipe((("rustc", "-O", "-g", "{sources}/rust/simulator.rs", "-o", NAME),)),
     "go": Recipe((("go", "build", "-C", "{sources}/go", "-o", "{program}/" + NAME, "."),), needs=("gcc",)),
     "java": Recipe(
         (("javac", "-d", ".", "{sources}/java/MemoryLeakSimulator.java"),),

@@ -228,7 +228,7 @@ def test_in_bursts_busy_places_are_not_blamed_for_growth_that_is_not_theirs(seed
 
 
 def test_fewer_samples_after_a_change_of_the_tuning_are_no_end_of_a_leak() -> None:
-    # GIVEN a leak of which a sixteenth is followed from a quarter of the window on, each block for sixteen times as much
+    # GIVEN a leak of which a sixteenth is followed from a quarter of the window on, each block for sixteen others
     history, tuning = AllocationHistory(), tuning_of(LeakOptions(), 60.0)
     for now in range(2, 61, 2):
         n_seen = [(160 if epoch < 4 else 10) * max(0.0, min(1.0, now / 3.75 - epoch)) for epoch in range(16)]

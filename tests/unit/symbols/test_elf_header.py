@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gprof_lite.errors import FormatError
-from gprof_lite.symbols.elf_header import ElfHeader, parse_notes, read_elf_header
+from gprof_lite.symbols.elf_header import EM_X86_64, ElfHeader, parse_notes, read_elf_header
 from gprof_lite.symbols.go_functions import read_go_functions
 from tests.symbol_world import ELF
 
@@ -65,6 +65,21 @@ def test_an_address_is_in_its_section() -> None:
     assert found is not None
     assert found.name == ".text"
     assert header.section_of(0x401FFF) is None
+
+
+def test_an_address_is_in_its_segment() -> None:
+    header = header_of(ELF / "sizes")
+    found = header.segment_of(0x401001)
+    assert found is not None
+    assert found.executable
+    assert header.segment_of(found.address + found.file_bytes + 0x100000) is None
+
+
+def test_the_machine_and_the_index_of_its_frames_are_known() -> None:
+    found = header_of(ELF / "leaf-pie")
+    assert found.machine == EM_X86_64
+    assert found.section_named(".eh_frame") is not None
+    assert found.frame_header_offset
 
 
 @pytest.mark.parametrize(
