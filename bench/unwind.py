@@ -22,7 +22,6 @@ import re
 import statistics
 import struct
 import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -32,9 +31,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from gprof_lite.clock import SystemClock
+from gprof_lite.errors import LoadRejected
 from gprof_lite.host.maps import read_maps
 from gprof_lite.probes import system_call
 from gprof_lite.probes.attach import ProbeKind, attach_uprobe, kernel_uprobes
@@ -84,22 +82,30 @@ class Bench:
     def opened(self, pid: int) -> Iterator[LibbpfObject]:
         """The programs, and the target's tables."""
         tables = UnwindTables(self._directory, DirectConverter(make.convert))
-        with (
-            UnwindMaps(tables, SystemClock()) as unwinding,
-            LibbpfObject("walks", self._directory / "objects/walks.bpf.o") as walks,
-        ):
+        with UnwindMaps(tables, SystemClock()) as unwinding, self._load(unwinding, pid) as walks:
+            unwinding.look(pid, read_maps(pid, executable_only=True))
+            if unwinding.why_not(pid):
+                raise SystemExit(f"no tables: {unwinding.why_not(pid)}")
+            yield walks
+        tables.close()
+
+    def _load(self, unwinding: UnwindMaps, pid: int) -> LibbpfObject:
+        """The kernel gives up verifying when it has other work for this thread: then again."""
+        while True:
+            walks = LibbpfObject("walks", self._directory / "objects/walks.bpf.o")
             unwinding.hand_to(walks)
             walks.configure("only_tgid", pid)
             for name in ("probe_nothing", "probe_tables", "probe_kernel"):
                 attach_type = self._kernel.attach_type(ProbeKind.ENTRY)
                 if attach_type is not None:
                     walks.set_attach_type(name, attach_type)
-            walks.load()
-            unwinding.look(pid, read_maps(pid, executable_only=True))
-            if unwinding.why_not(pid):
-                raise SystemExit(f"no tables: {unwinding.why_not(pid)}")
-            yield walks
-        tables.close()
+            try:
+                walks.load()
+            except LoadRejected as exc:
+                walks.close()
+                print(f"loading is tried again: {exc}")
+            else:
+                return walks
 
     def probe(self, walk: str) -> Cost:
         """One stack at each call of a function."""

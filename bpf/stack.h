@@ -159,10 +159,12 @@ STACK_FUNCTION int is_frame_of_code(const struct code_table *code, u64 bp)
 }
 
 /* Reads the stack from an address on, as far as it goes within the window; by whole pages where it ends. */
-static __always_inline void fill_window(struct stack_walk *walk, u64 from)
+STACK_FUNCTION int fill_window(struct stack_walk *walk, u64 from)
 {
 	u64 n_bytes = sizeof(walk->window);
 
+	if (!walk)
+		return 0;
 	if (bpf_probe_read_user(walk->window, sizeof(walk->window), (void *)from)) {
 		n_bytes = 4096 - (from & 4095);
 		if (n_bytes > sizeof(walk->window) ||
@@ -171,6 +173,7 @@ static __always_inline void fill_window(struct stack_walk *walk, u64 from)
 	}
 	walk->window_at = from;
 	walk->window_bytes = n_bytes & ~7ull;
+	return 0;
 }
 
 /* A word of the stack. Frames lie close together, so a window of it is read at once: single reads would be most of what

@@ -124,15 +124,17 @@ static __always_inline bool in_mapping(struct stack_walk *walk, const struct map
 	return pc >= pool->starts[at] && pc < pool->mappings[at].end;
 }
 
-/* The rule at an address, by the tables. */
-static __always_inline u32 find_rule(struct stack_walk *walk, const struct mapping_pool *pool, u64 pc)
+/* The rule at an address, by the tables; NO_MAPPING. */
+STACK_FUNCTION int find_rule(struct stack_walk *walk, u64 pc)
 {
 	const struct code_mapping *mapping;
+	const struct mapping_pool *pool;
 	const struct table_shard *table;
 	u64 offset, n, rows_at, at = 0;
-	u32 block, before, shard;
+	u32 block, before, shard, zero = 0;
 
-	if (!in_mapping(walk, pool, pc))
+	pool = map_lookup(mapping_pool, &zero);
+	if (!walk || !pool || !in_mapping(walk, pool, pc))
 		return NO_MAPPING;
 	mapping = &pool->mappings[walk->mapping & (MAPPINGS - 1)];
 	shard = mapping->shard;
@@ -163,7 +165,7 @@ static __always_inline u32 find_rule(struct stack_walk *walk, const struct mappi
 }
 
 /* The rule at an address: remembered, or found. */
-static __always_inline u32 rule_at(struct stack_walk *walk, const struct mapping_pool *pool, u64 pc)
+static __always_inline u32 rule_at(struct stack_walk *walk, u64 pc)
 {
 	u64 hash = (pc ^ walk->process.salt) * 0x9e3779b97f4a7c15ull;
 	u64 tag = hash << CACHED_BITS & ~(u64)RULE_MASK, known;
@@ -173,12 +175,12 @@ static __always_inline u32 rule_at(struct stack_walk *walk, const struct mapping
 
 	cache = map_lookup(rule_cache, &zero);
 	if (!cache)
-		return find_rule(walk, pool, pc);
+		return find_rule(walk, pc);
 	place = &cache->rules[hash >> (64 - CACHED_BITS)];
 	known = *place;
 	if ((known & ~(u64)RULE_MASK) == tag && known)
 		return known & RULE_MASK;
-	rule = find_rule(walk, pool, pc);
+	rule = find_rule(walk, pc);
 	if (rule != NO_MAPPING)
 		*place = tag | rule;
 	return rule;
@@ -311,36 +313,11 @@ static __always_inline u32 leave_signal(struct stack_walk *walk)
 	return STACK_RUNNING;
 }
 
-/* To the caller by a rule. */
-static __always_inline u32 leave_by_rule(struct stack_walk *walk, u32 rule)
+/* To the caller whose part of the stack begins at cfa. saved: where from there rbp is, 0: in bp. */
+static __always_inline u32 leave_to(struct stack_walk *walk, u64 cfa, s64 saved, u64 bp)
 {
-	u64 sp = walk->at.sp, bp = walk->at.bp, cfa, address = 0;
-	u64 offset = rule >> 3 & 0x1fff, kind = rule & 7;
-	s64 saved = (s64)(s8)(rule >> 16) * 8;
-	bool moves_up = true;
+	u64 address = 0;
 
-	if (kind <= RULE_RBP) {
-		cfa = (kind ? bp : sp) + 8 * offset;
-	} else if (kind == RULE_END) {
-		return STACK_COMPLETE;
-	} else if (kind == RULE_PLT) {
-		cfa = sp + 8 + ((walk->at.pc & 15) >= offset ? 8 : 0);
-	} else if (kind == RULE_SIGNAL) {
-		return leave_signal(walk);
-	} else if (kind == RULE_DEREF_RBP) {
-		/* A signed number of 13 bits, in words. */
-		if (!read_word(walk, bp + (u64)((s64)(offset << 51) >> 48), &cfa) || !read_word(walk, bp, &bp))
-			return STACK_UNREADABLE;
-		saved = 0;
-	} else if (kind == RULE_SPECIAL && offset == WHY_OTHER_STACK_FRAMED && bp) {
-		cfa = bp + 16;
-		saved = -16;
-		moves_up = false;
-	} else {
-		return STACK_UNSUPPORTED;
-	}
-	if (moves_up && cfa <= sp)
-		return STACK_BAD_CFA;
 	if (!read_word(walk, cfa - 8, &address) || (saved && !read_word(walk, cfa + saved, &bp)))
 		return STACK_UNREADABLE;
 	if (!address)
@@ -349,6 +326,64 @@ static __always_inline u32 leave_by_rule(struct stack_walk *walk, u32 rule)
 	walk->at.sp = cfa;
 	walk->at.bp = bp;
 	return STACK_RUNNING;
+}
+
+/* To the caller by a rule of the usual kinds. */
+static __always_inline u32 leave_by_base(struct stack_walk *walk, u32 rule)
+{
+	u64 cfa = ((rule & 7) == RULE_RBP ? walk->at.bp : walk->at.sp) + 8 * (u64)(rule >> 3 & 0x1fff);
+
+	if (cfa <= walk->at.sp)
+		return STACK_BAD_CFA;
+	return leave_to(walk, cfa, (s64)(s8)(rule >> 16) * 8, walk->at.bp);
+}
+
+/* To the caller in any other way. A function of its own: what is seldom needed shall not lie between what always is. */
+STACK_FUNCTION int leave_otherwise(struct stack_walk *walk, const struct code_table *code, u32 rule, u64 pc)
+{
+	const struct mapping_pool *pool;
+	u64 cfa, bp, offset = rule >> 3 & 0x1fff;
+	u32 zero = 0, kind = rule & 7;
+
+	pool = map_lookup(mapping_pool, &zero);
+	if (!walk || !pool)
+		return STACK_UNSUPPORTED;
+	bp = walk->at.bp;
+	if (rule == NO_MAPPING || kind == RULE_NONE) {
+		if (walk->record.n_frames == 1 && walk->from == STACK_AT_FUNCTION)
+			return leave_by_base(walk, RULE_AT_ENTRY);
+		return leave_without_rule(walk, pool, code, pc);
+	}
+	if (kind == RULE_END)
+		return STACK_COMPLETE;
+	if (kind == RULE_PLT)
+		return leave_to(walk, walk->at.sp + 8 + ((pc & 15) >= offset ? 8 : 0), 0, bp);
+	if (kind == RULE_SIGNAL)
+		return leave_signal(walk);
+	if (kind == RULE_DEREF_RBP) {
+		/* A signed number of 13 bits, in words. */
+		if (!read_word(walk, bp + (u64)((s64)(offset << 51) >> 48), &cfa) || !read_word(walk, bp, &bp))
+			return STACK_UNREADABLE;
+		return cfa <= walk->at.sp ? STACK_BAD_CFA : leave_to(walk, cfa, 0, bp);
+	}
+	/* To another stack, which may lie anywhere. */
+	if (kind == RULE_SPECIAL && offset == WHY_OTHER_STACK_FRAMED && bp)
+		return leave_to(walk, bp + 16, -16, bp);
+	return leave_lazy_binding(walk) ? STACK_RUNNING : STACK_UNSUPPORTED;
+}
+
+/* A return address that is in no mapping: the rule of the true one, if there is another. */
+STACK_FUNCTION int rule_of_probed(struct stack_walk *walk)
+{
+	u64 address;
+
+	if (!walk)
+		return NO_MAPPING;
+	address = probed_return_address(walk->at.sp - 8);
+	if (!address)
+		return NO_MAPPING;
+	walk->at.pc = address;
+	return find_rule(walk, address - 1);
 }
 
 /* makecontext() lets a function return to one that nobody called: to its first instruction, and not behind a call. What
@@ -363,46 +398,31 @@ static __always_inline bool is_bottom(const struct stack_walk *walk)
  * STACK_RUNNING. */
 static __always_inline u32 unwind_frame(struct stack_walk *walk, const struct code_table *code)
 {
-	const struct mapping_pool *pool;
-	u32 zero = 0, rule, stop;
+	u32 rule;
 	u64 pc;
 
 	if (!walk)
 		return STACK_UNSUPPORTED;
-	pool = map_lookup(mapping_pool, &zero);
-	if (!pool)
-		return STACK_UNSUPPORTED;
-	/* A return address may be the first one of the next function. */
 	if (is_bottom(walk)) {
 		walk->is_exact = 1;
 		walk->n_to_bottom = walk->record.n_frames + 1;
 	}
+	/* A return address may be the first one of the next function. */
 	pc = walk->at.pc - 1 + walk->is_exact;
-	rule = rule_at(walk, pool, pc);
+	rule = rule_at(walk, pc);
 	if (rule == NO_MAPPING && walk->record.n_frames) {
-		u64 address = probed_return_address(walk->at.sp - 8);
-
-		if (!address)
-			return walk->n_to_bottom == walk->record.n_frames ? STACK_COMPLETE : STACK_OUTSIDE;
-		walk->at.pc = address;
-		pc = address - 1;
-		rule = rule_at(walk, pool, pc);
+		rule = rule_of_probed(walk);
 		if (rule == NO_MAPPING)
-			return STACK_OUTSIDE;
+			return walk->n_to_bottom == walk->record.n_frames ? STACK_COMPLETE : STACK_OUTSIDE;
+		pc = walk->at.pc - 1;
 	}
 	if (walk->record.n_frames >= STACK_DEPTH)
 		return STACK_FULL;
-	if ((rule == NO_MAPPING || (rule & 7) == RULE_NONE) && !walk->record.n_frames &&
-	    walk->from == STACK_AT_FUNCTION)
-		rule = RULE_AT_ENTRY;
 	add_frame(walk);
 	walk->is_exact = 0;
-	if (rule == NO_MAPPING || (rule & 7) == RULE_NONE)
-		return leave_without_rule(walk, pool, code, pc);
-	stop = leave_by_rule(walk, rule);
-	if (stop == STACK_UNSUPPORTED && leave_lazy_binding(walk))
-		return STACK_RUNNING;
-	return stop;
+	if (rule != NO_MAPPING && (rule & 7) <= RULE_RBP)
+		return leave_by_base(walk, rule);
+	return leave_otherwise(walk, code, rule, pc);
 }
 
 /* Two frames for a call: a fifth less than one. */

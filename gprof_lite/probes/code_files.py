@@ -40,6 +40,10 @@ class CodeFile:
         header = read_elf_header(fd, source)
         return cls(TableKey.of(header, ModuleKey.of(fd)), header)
 
+    @property
+    def n_text_bytes(self) -> int:
+        return sum(segment.file_bytes for segment in self.header.segments if segment.executable)
+
     def bias(self, mapping: Mapping) -> int | None:
         """What to add to linked addresses to have those of the process; None: the file has no code there.
 

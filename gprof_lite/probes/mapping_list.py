@@ -36,7 +36,9 @@ class ListedMapping:
 
 def code_mappings(mappings: Iterable[Mapping]) -> tuple[Mapping, ...]:
     """Those that a program's own code is in: not the kernel's page for probes, nor its page above user space."""
-    return tuple(each for each in mappings if each.path != _UPROBES and each.end <= _END_OF_USER_SPACE)
+    return tuple(
+        each for each in mappings if each.executable and each.path != _UPROBES and each.end <= _END_OF_USER_SPACE
+    )
 
 
 def list_mappings(

@@ -26,6 +26,10 @@ class PlacedPart:
     index: Space
     rows_at: int
 
+    @property
+    def n_rows(self) -> int:
+        return self.index.end - self.rows_at
+
 
 @dataclass(slots=True)
 class _Placed:

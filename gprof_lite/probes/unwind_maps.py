@@ -60,6 +60,8 @@ from gprof_lite.unwind.tables import TableKey, WantedTable
 DEFAULT_TABLE_BYTES: Final = 20 << 20
 # A child that makes tables starts in 0.1 s, and takes up to 0.6 s for the largest file.
 _MAKING_S: Final = 5.0
+# Compiled code has a row for 50 bytes, Debian's musl one for 7,000.
+_BYTES_PER_ROW: Final = 1024
 
 
 class TableMaker(Protocol):
@@ -216,7 +218,7 @@ class UnwindMaps:
     def _find_tables(self, pid: int, code: Sequence[Mapping], look: _Look, deadline: Deadline) -> None:
         """The file behind each mapping, and its table into the kernel where it can have one."""
         with ExitStack() as opened:
-            wanted: dict[TableKey, tuple[str, int]] = {}
+            wanted: dict[TableKey, tuple[CodeFile, str, int]] = {}
             for mapping in code:
                 if _map_file(mapping) in look.files or not (mapping.is_file or mapping.path == VDSO):
                     continue
@@ -229,28 +231,32 @@ class UnwindMaps:
                     continue
                 look.files[_map_file(mapping)] = file
                 if self._shards.parts(file.key) is not None:
-                    self._keep(look, file.key)
+                    self._keep(look, file, mapping.path)
                 else:
-                    wanted[file.key] = (mapping.path, fd)
+                    wanted[file.key] = (file, mapping.path, fd)
             if wanted:
-                self._maker.prepare([WantedTable(key, fd) for key, (_, fd) in wanted.items()], deadline)
+                self._maker.prepare([WantedTable(key, fd) for key, (_, _, fd) in wanted.items()], deadline)
                 look.is_unfinished = deadline.passed
-        for key, (path, _) in wanted.items():
-            self._place(key, path, look)
+        for file, path, _ in wanted.values():
+            self._place(file, path, look)
 
-    def _place(self, key: TableKey, path: str, look: _Look) -> None:
-        table = self._maker.table(key)
+    def _place(self, file: CodeFile, path: str, look: _Look) -> None:
+        table = self._maker.table(file.key)
         if table is None:
-            look.reasons[path] = self._maker.why_not(key)
-        elif self._shards.put(key, table, self._clock.monotonic_s()):
-            self._keep(look, key)
+            look.reasons[path] = self._maker.why_not(file.key)
+        elif self._shards.put(file.key, table, self._clock.monotonic_s()):
+            self._keep(look, file, path)
         else:
             look.reasons[path] = f"there is no room: {self._shards.n_bytes >> 10} KiB of tables are in use"
 
-    def _keep(self, look: _Look, key: TableKey) -> None:
-        if key not in look.tables:
-            look.tables.add(key)
-            self._shards.use(key)
+    def _keep(self, look: _Look, file: CodeFile, path: str) -> None:
+        if file.key in look.tables:
+            return
+        look.tables.add(file.key)
+        self._shards.use(file.key)
+        n_rows = sum(part.n_rows for part in self._shards.parts(file.key) or ())
+        if n_rows * _BYTES_PER_ROW < file.n_text_bytes:
+            look.reasons[path] = "has call frame information of little of its code"
 
     def _release(self, tables: Iterable[TableKey]) -> None:
         now_s = self._clock.monotonic_s()

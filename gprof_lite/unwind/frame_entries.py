@@ -112,9 +112,7 @@ class _EntryReader:
                 break
             try:
                 self._read_entry(at, content_at, end)
-            except FormatError:
-                self._n_refused += 1
-            except (IndexError, struct.error):  # it ends within one of its fields
+            except (FormatError, IndexError, struct.error):  # the last two: it ends within one of its fields
                 self._n_refused += 1
             at = end
         return FrameEntries(self._functions, self._n_refused)

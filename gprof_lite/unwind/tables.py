@@ -25,7 +25,7 @@ from gprof_lite.unwind.table_file import read_table
 
 logger = logging.getLogger(__name__)
 
-# All 2,252 files of a Debian desktop take 79 MiB; 200 of them 10 MiB.
+# All 2,252 files of a Debian desktop take 79 MiB; 200 of them 10 MiB. One table has 16 MiB at most.
 DEFAULT_DISK_BYTES: Final = 64 << 20
 # The largest table here is node's with 1.5 MiB.
 DEFAULT_MEMORY_BYTES: Final = 4 << 20
