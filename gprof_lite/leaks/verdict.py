@@ -29,6 +29,8 @@ MIN_COUNT_GROWTH: Final = 6
 # Readings of the memory at the end of which the largest counts: one may fall into a trough.
 N_LAST: Final = 3
 CERTAIN: Final = 0.99
+# What is left of the probability of a leak by mappings when the memory does not grow.
+UNSEEN_GROWTH: Final = 0.6
 
 
 def judge(observation: TargetObservation, thresholds: Thresholds) -> Judgement:
@@ -184,6 +186,9 @@ def _of_leaking_stacks(observation: TargetObservation, growth: Growth, leaking: 
     if growth.persists:
         doubt /= 4
     probability = min(CERTAIN, 1 - doubt)
+    if not growth.may_persist and all(_is_young_mapping(stack) for stack in leaking):
+        # Arenas of an allocator that are mapped as the program needs them: what leaks by mappings grows.
+        probability *= UNSEEN_GROWTH
     if _older_blocks_went(observation, growth, leaking):
         return Opinion(
             Verdict.CACHE_FILLING,
@@ -193,6 +198,11 @@ def _of_leaking_stacks(observation: TargetObservation, growth: Growth, leaking: 
     if observation.ended:
         return Opinion(Verdict.UNKNOWN, probability * 0.5, "the process ended while it was watched, still growing")
     return Opinion(Verdict.LEAK, probability, "")
+
+
+def _is_young_mapping(stack: StackVerdict) -> bool:
+    """Whether it is mappings that were not watched for long enough to say that they stay."""
+    return stack.history.last.kind is not AllocationKind.MALLOC and stack.stays is not True
 
 
 def _older_blocks_went(observation: TargetObservation, growth: Growth, leaking: Sequence[StackVerdict]) -> bool:
