@@ -234,7 +234,7 @@ class AllocationProbe:
 
     def stop_reallocs(self) -> None:
         """Look at realloc no more until the next ``attach``."""
-        self._closer.close_soon(link for target in self._targets.values() for link in target.release_reallocs())
+        self._close(link for target in self._targets.values() for link in target.release_reallocs())
 
     def detach(self) -> None:
         """Take everything away from the targets; what is known can still be read."""
