@@ -16,8 +16,8 @@ from gprof_lite.probes.oom import OomKill, OomProbe, open_oom_probe
 
 LIMIT_BYTES = 24 << 20
 # Says that it has all it needs, waits for a word, then takes memory until it is killed. What it read from files by then
-# is charged to another cgroup: else the kernel would throw that out and read it again for minutes before it kills. Where
-# the cgroup does not stop it, the bound on its addresses does.
+# is charged to another cgroup: else the kernel would throw that out and read it again for minutes before it kills.
+# Where the cgroup does not stop it, the bound on its addresses does.
 GLUTTON = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
