@@ -284,7 +284,7 @@ def test_a_pid_that_is_used_again_in_mid_window_is_somebody_else(scene: Scene, b
     # THEN what is judged is the one that was asked for, which ended
     (finding,) = result.findings
     assert any("ended while it was watched" in sentence for sentence in finding.evidence), finding.evidence
-    blocks = [stack for stack in finding.stacks if stack.kind == AllocationKind.MALLOC.value]
+    blocks = [stack for stack in finding.stacks if stack.kind is AllocationKind.MALLOC]
     assert {stack.count for stack in blocks if "out_malloc" in " ".join(stack.frames)} == {4_000}
     assert finding.rss_bytes < 20_000 * 8 * 77
 
