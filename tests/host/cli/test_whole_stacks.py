@@ -28,7 +28,7 @@ def test_the_function_that_leaks_is_named_without_frame_pointers(start_leak: Sta
 
     # WHEN they are watched
     arguments = [argument for pid in pids for argument in ("--pid", str(pid))]
-    found = findings(*arguments, "-d", "15s", *DEBUG, directory=tmp_path)
+    found = findings(*arguments, "-d", "25s", *DEBUG, directory=tmp_path)
 
     # THEN each function is named, and its stack goes on to the root
     assert {finding["pid"] for finding in found} >= pids.keys()
