@@ -48,6 +48,8 @@ DENSEST: Final = 8
 # What page faults, and realloc in the pauses, may take of the budget that is left while blocks are followed in bursts.
 FAULT_SHARE: Final = 0.25
 REALLOC_SHARE: Final = 0.1
+# Over this share of the window it is seen how often they come.
+SETTLING_SHARE: Final = 1 / 6
 GOLDEN_RATIO: Final = 0.618034  # its multiples fill the interval evenly, and in no order
 
 
@@ -130,7 +132,7 @@ class Governor:
         self._window_s = window_s
         self._end_s = started_s + window_s
         self._tuning = tuning
-        self._meter = Meter(costs, started_s)
+        self._meter = Meter(costs, started_s, SETTLING_SHARE * window_s)
         self._level = Level.FULL
         self._attached = True
         self._taking = True

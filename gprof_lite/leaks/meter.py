@@ -27,8 +27,10 @@ class ProbeGroup(Enum):
 class Meter:
     """Adds up hits that start at zero whenever the probes are attached anew."""
 
-    def __init__(self, costs: ProbeCosts, started_s: float) -> None:
+    def __init__(self, costs: ProbeCosts, started_s: float, settling_s: float = 10.0) -> None:
+        """``settling_s``: over about so long the rates of ``ProbeGroup`` are taken."""
         self._costs = costs
+        self._settling_s = settling_s
         self._last_s = started_s
         self._last = _NO_HITS
         self._measured_s = 0.0
@@ -53,7 +55,8 @@ class Meter:
         return self._measured_s >= _FULL_TRUST_S
 
     def rate_of(self, group: ProbeGroup) -> float:
-        """What some of the probes cost now, ns per second, whatever else is attached."""
+        """What some of the probes cost lately, ns per second, whatever else is attached. What comes at once, as when a
+        program gives its memory back, is no rate at which it goes on."""
         return self._group_ns_per_s[group]
 
     def forget_rate(self) -> None:
@@ -87,7 +90,7 @@ class Meter:
             return
         for group, known_ns_per_s in self._group_ns_per_s.items():
             group_ns = self._costs.spent_ns(_hits_of(group, fresh))
-            weight = min(1.0, elapsed_s / _FULL_TRUST_S)
+            weight = min(1.0, elapsed_s / self._settling_s)
             self._group_ns_per_s[group] += weight * (group_ns / elapsed_s - known_ns_per_s)
         if self._is_detaching:
             self._is_detaching = False
