@@ -37,8 +37,8 @@ from gprof_lite.probes.object import BpfMap, BpfObject, Link, RingReader
 
 logger = logging.getLogger(__name__)
 
-_LOAD_TRIES: Final = 4
-_FIRST_PAUSE_S: Final = 0.08
+_LOAD_TRIES: Final = 7
+_FIRST_PAUSE_S: Final = 0.05
 _SESSION: Final = ("alloc_session",)
 _ENTRY_AND_RETURN: Final = ("alloc_entry", "alloc_return")
 _SWEEP: Final = ("sweep_blocks",)
@@ -190,8 +190,8 @@ def load_allocation_kernel(
     """Open and load it; the caller closes it. ``open_alloc`` opens it anew for each try.
 
     The kernel gives up verifying a program (EAGAIN) when it has other work for this thread: seen here several times in
-    a row on a host with 20 runnable threads, after libbpf's own five tries. So a refusal counts only when it is
-    repeated, over half a second.
+    a row on a host with 20 runnable threads, after libbpf's own five tries, and over half a second in five of a hundred
+    investigations of a bench. So a refusal counts only when it is repeated over three seconds.
 
     Raises:
         LoadRejected, ProbeError, PrerequisiteError: nothing is left then.
@@ -200,7 +200,8 @@ def load_allocation_kernel(
         try:
             return _load_once(open_alloc, uprobes, tuning, max_stacks)
         except LoadRejected as exc:
-            logger.debug("loading failed, tried again", extra={"reason": exc.reason})
+            said = {"reason": exc.reason, "log": exc.verifier_log[-300:]}
+            logger.debug("loading failed, tried again", extra=said)
             time.sleep(_FIRST_PAUSE_S * 2**number)
     return _load_once(open_alloc, uprobes, tuning, max_stacks)
 
