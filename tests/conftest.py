@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from gprof_lite.probes.system_call import bpf
 
@@ -21,6 +22,10 @@ from tests.burning_targets import burn_program, burn_python, start_target  # noq
 from tests.containers import run_container  # noqa: F401
 from tests.leak_targets import start_leak  # noqa: F401
 from tests.running_agent import start_agent  # noqa: F401
+
+# No test is timed: this machine may be busy with other things.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
 CGROUP_MOUNTS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))

@@ -265,11 +265,13 @@ class Probing:
             probe.limit(step.allowed_ns)
         if not step.faults:
             probe.stop_faults()
+        if not step.reallocs and not step.attached:
+            probe.stop_reallocs()
         if step.level is Level.DETACHED:
             self._detach_all()
         elif probe.is_attached and not step.attached:
             # First away, then read: what is outstanding can be read until the probes look again.
-            probe.pause()
+            probe.pause(keep_reallocs=step.reallocs)
             self.snapshot()
         elif step.attached:
             self._follow(probe, step)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
-from gprof_lite.leaks.meter import Meter
+from gprof_lite.leaks.meter import Meter, ProbeGroup
 from gprof_lite.leaks.words import time_in_words
 from gprof_lite.model.allocation import ProbeCosts, ProbeHits, ProbeTuning
 
@@ -45,8 +45,11 @@ TAKING_SHARE: Final = 0.5
 # seen several times in seconds. At most so many times as many calls are followed as before.
 SAMPLING_TO_HITS: Final = 1.5
 DENSEST: Final = 8
-# What page faults and mappings may take of the budget that is left while blocks are followed in bursts.
+# What page faults, and realloc in the pauses, may take of the budget that is left while blocks are followed in bursts.
 FAULT_SHARE: Final = 0.25
+REALLOC_SHARE: Final = 0.1
+# Over this share of the window it is seen how often they come.
+SETTLING_SHARE: Final = 1 / 6
 GOLDEN_RATIO: Final = 0.618034  # its multiples fill the interval evenly, and in no order
 
 
@@ -73,6 +76,8 @@ class GovernorStep:
         allowed_ns: CPU time the probes may take before the next call; when it is taken, that is due at once.
         faults: whether page faults shall be looked at: a target that takes new memory by the hundred megabytes a second
             could spend the whole budget on them, in the pauses of BURSTS, too.
+        reallocs: whether realloc shall be probed in the pauses, too: a block that is followed and moved unseen looks as
+            if it stayed where it was.
     """
 
     level: Level
@@ -82,6 +87,7 @@ class GovernorStep:
     allowed_ns: float
     faults: bool = True
     taking: bool = True
+    reallocs: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +132,13 @@ class Governor:
         self._window_s = window_s
         self._end_s = started_s + window_s
         self._tuning = tuning
-        self._meter = Meter(costs, started_s)
+        self._meter = Meter(costs, started_s, SETTLING_SHARE * window_s)
         self._level = Level.FULL
         self._attached = True
         self._taking = True
         self._taking_limit_ns = self._budget_ns
         self._faults = True
+        self._reallocs = True
         self._n_bursts = 1
         self._n_bursts_left = 0
         self._slot_s = 0.0
@@ -141,16 +148,15 @@ class Governor:
     def step(self, now_s: float, hits: ProbeHits) -> GovernorStep:
         """Decide what to do from ``now_s`` on. ``hits``: all since the window began, as the probes count them."""
         self._meter.read(now_s, hits, attached=self._attached, taking=self._attached and self._taking)
-        if self._level is Level.BURSTS and self._faults_crowd(now_s):
-            self._faults = False
-            self._meter.forget_rate()
+        if self._level is Level.BURSTS:
+            self._judge_sideline(now_s)
         if self._left_ns <= 0:
             self._drop_to(Level.DETACHED)
         elif self._attached:
             self._judge_attached(now_s)
         elif self._level is Level.BURSTS and self._change_at_s <= now_s < self._end_s - FIRST_POLL_S:
             self._begin_burst(now_s)
-        elif self._meter.is_trusted:
+        else:
             self._judge_paused(now_s)
         return GovernorStep(
             self._level,
@@ -160,6 +166,7 @@ class Governor:
             self.allowed_ns,
             self._faults,
             self._taking,
+            self._reallocs,
         )
 
     def finish(self, now_s: float, hits: ProbeHits) -> None:
@@ -295,18 +302,22 @@ class Governor:
         self._change_at_s = self._next_burst_s()
         self._attached = self._taking = True
 
-    def _faults_crowd(self, now_s: float) -> bool:
-        """Page faults may take what they leave to blocks only in part: who frees what tells more than who touches."""
-        return self._faults and self._costs_too_much(self._meter.fault_rate_ns_per_s / FAULT_SHARE, now_s)
+    def _judge_sideline(self, now_s: float) -> None:
+        """Page faults and realloc may take only part of what is left: who frees what tells more than who touches."""
+        if self._faults and self._costs_too_much(self._meter.rate_of(ProbeGroup.FAULTS) / FAULT_SHARE, now_s):
+            self._faults = False
+            self._meter.forget_rate()
+        if self._reallocs and self._costs_too_much(self._meter.rate_of(ProbeGroup.REALLOCS) / REALLOC_SHARE, now_s):
+            self._reallocs = False
+            self._meter.forget_rate()
 
     def _judge_paused(self, now_s: float) -> None:
         """What is seen in a pause costs too much: page faults go first, for they are many where memory grows fast."""
-        if not self._costs_too_much(self._meter.rate_ns_per_s, now_s):
-            return
-        if self._faults:
+        mappings_ns_per_s = self._meter.rate_of(ProbeGroup.MAPPINGS)
+        if self._faults and self._costs_too_much(self._meter.rate_of(ProbeGroup.FAULTS) + mappings_ns_per_s, now_s):
             self._faults = False
             self._meter.forget_rate()
-        else:
+        elif self._costs_too_much(mappings_ns_per_s, now_s):
             self._drop_to(Level.DETACHED)
 
     def _drop_to(self, level: Level) -> None:

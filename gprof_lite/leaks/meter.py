@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Final
 
 from gprof_lite.model.allocation import ProbeCosts, ProbeHits
@@ -9,16 +10,27 @@ from gprof_lite.model.allocation import ProbeCosts, ProbeHits
 _NO_HITS: Final = ProbeHits({}, 0)
 # A rate measured over less time than this is doubted: the next look comes as soon again.
 _FULL_TRUST_S: Final = 0.5
-FAULT_PROBES: Final = frozenset({"fault", "fault_stack"})
 # Of what was known of the rate while malloc is probed, so much still counts after one more reading.
 TAKING_MEMORY: Final = 0.95
+
+
+class ProbeGroup(Enum):
+    """Probes that are attached and taken away together; the value is their names in ``ProbeHits``."""
+
+    FAULTS = frozenset({"fault", "fault_stack"})
+    MAPPINGS = frozenset(
+        {name + end for name in ("mmap", "munmap", "mremap", "brk", "sbrk") for end in ("", "_return")}
+    )
+    REALLOCS = frozenset({name + end for name in ("realloc", "reallocarray") for end in ("", "_return")})
 
 
 class Meter:
     """Adds up hits that start at zero whenever the probes are attached anew."""
 
-    def __init__(self, costs: ProbeCosts, started_s: float) -> None:
+    def __init__(self, costs: ProbeCosts, started_s: float, settling_s: float = 10.0) -> None:
+        """``settling_s``: over about so long the rates of ``ProbeGroup`` are taken."""
         self._costs = costs
+        self._settling_s = settling_s
         self._last_s = started_s
         self._last = _NO_HITS
         self._measured_s = 0.0
@@ -31,7 +43,7 @@ class Meter:
         self.rate_ns_per_s = 0.0
         self.sampling_ns_per_s = 0.0
         self.taking_rate_ns_per_s = 0.0
-        self.fault_rate_ns_per_s = 0.0
+        self._group_ns_per_s = dict.fromkeys(ProbeGroup, 0.0)
 
     @property
     def trusted_s(self) -> float:
@@ -41,6 +53,11 @@ class Meter:
     @property
     def is_trusted(self) -> bool:
         return self._measured_s >= _FULL_TRUST_S
+
+    def rate_of(self, group: ProbeGroup) -> float:
+        """What some of the probes cost lately, ns per second, whatever else is attached. What comes at once, as when a
+        program gives its memory back, is no rate at which it goes on."""
+        return self._group_ns_per_s[group]
 
     def forget_rate(self) -> None:
         """The probes do something else from now on: the rate has to be measured anew."""
@@ -71,9 +88,10 @@ class Meter:
             self.taking_s += max(0.0, elapsed_s)
         if elapsed_s <= 0:
             return
-        self.fault_rate_ns_per_s += min(1.0, elapsed_s / _FULL_TRUST_S) * (
-            self._costs.spent_ns(_faults_of(fresh)) / elapsed_s - self.fault_rate_ns_per_s
-        )
+        for group, known_ns_per_s in self._group_ns_per_s.items():
+            group_ns = self._costs.spent_ns(_hits_of(group, fresh))
+            weight = min(1.0, elapsed_s / self._settling_s)
+            self._group_ns_per_s[group] += weight * (group_ns / elapsed_s - known_ns_per_s)
         if self._is_detaching:
             self._is_detaching = False
             return
@@ -103,6 +121,5 @@ def _grown(before: int, after: int) -> int:
     return after - before if after >= before else after
 
 
-def _faults_of(hits: ProbeHits) -> ProbeHits:
-    """Of those, the page faults."""
-    return ProbeHits({name: n_hits for name, n_hits in hits.hits.items() if name in FAULT_PROBES}, 0)
+def _hits_of(group: ProbeGroup, hits: ProbeHits) -> ProbeHits:
+    return ProbeHits({name: n_hits for name, n_hits in hits.hits.items() if name in group.value}, 0)

@@ -32,6 +32,8 @@ SETTLING_SHARE: Final = 1 / 16
 INTERRUPTED_SETTLING_SHARE: Final = 1 / 8
 # What is not seen for less than this share of the time is as good as always seen.
 WHOLE_DUTY: Final = 0.9
+# Below this share of the time seen, what was freed in pauses is found out too late.
+LEAST_DUTY: Final = 0.2
 # Ages in shares of what the epochs span, oldest first, by which deaths are counted.
 AGE_CLASSES: Final = (1 / 2, 1 / 4, 1 / 8, 1 / 16, 0.0)
 

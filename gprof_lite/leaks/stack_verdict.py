@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
-from statistics import fmean, variance
 from typing import Final
 
 from gprof_lite.leaks.outstanding import Cell, Deaths, StackHistory
 from gprof_lite.leaks.shape import Shape, shape_of
 from gprof_lite.leaks.trend import trend_of
+from gprof_lite.model.allocation import AllocationKind
 
 # Of blocks that have settled, this many deaths in all that the epochs span are turnover: a third goes within it.
 TURNOVER_DEATHS: Final = 0.4
@@ -38,6 +38,8 @@ FADING_CHANCE: Final = 0.01
 STOPPED_GAPS: Final = 2.5
 # Independent events have a variance of their mean (Poisson); up to this many times it they pass for such.
 EVEN_DISPERSION: Final = 2.5
+# What comes steadily varies by no more than this share of its mean from one epoch to the next.
+STEADY_SPREAD: Final = 0.5
 
 
 class StackState(Enum):
@@ -74,15 +76,25 @@ class StackVerdict:
     stays: bool | None
 
     @property
+    def bytes(self) -> int:
+        """Outstanding, or for page faults touched."""
+        last = self.history.last
+        return last.allocated_bytes if last.kind is AllocationKind.FAULT else last.outstanding_bytes
+
+    @property
     def is_clean(self) -> bool:
         """Whether nearly all that it takes stays, so that what is left of it cannot be what nobody saw being freed."""
-        if self.history.grows_in_place:
-            return True
-        cells, deaths = self.history.cells, self.history.deaths
-        n_left = sum(cell.n_sampled for cell in cells)
-        n_died = sum(of_age.n_deaths for of_age in deaths)
-        n_born = sum(cell.n_born for cell in cells)
-        return n_left > 0 and n_left >= CLEAN_SURVIVAL * n_born and n_died <= CLEAN_DEATHS * (n_left + n_died)
+        n_left = sum(cell.n_sampled for cell in self.history.cells)
+        n_born = sum(cell.n_born for cell in self.history.cells)
+        return self.history.grows_in_place or (self.keeps_survivors and n_left >= CLEAN_SURVIVAL * n_born)
+
+    @property
+    def keeps_survivors(self) -> bool:
+        """Whether nearly all of what survived the epoch it was born in is still there, however little that is: what was
+        freed unseen is found out later, one by one."""
+        n_left = sum(cell.n_sampled for cell in self.history.cells)
+        n_died = sum(of_age.n_deaths for of_age in self.history.deaths)
+        return n_left > 0 and n_died <= CLEAN_DEATHS * (n_left + n_died)
 
     def is_proven(self, duty: float) -> bool:
         """Whether its survivors are evidence by themselves although the probes rested in between: they were watched
@@ -94,12 +106,14 @@ class StackVerdict:
         if not self.is_clean or not self.history.unfreed_bytes:
             return False
         if self.history.grows_in_place:
-            return self.n_samples >= PROVEN_TIMES
+            # More of them, and some may have been freed unseen: together they look like one that grows on.
+            n_followed = sum(epoch.n_sampled_outstanding for epoch in self.history.last.epochs)
+            return n_followed == 1 and self.n_samples >= PROVEN_TIMES
         n_died = sum(of_age.n_deaths for of_age in self.history.deaths)
         seldom = duty < SELDOM_DUTY
         n_needed = (SELDOM_SURVIVORS if seldom else PROVEN_SURVIVORS) / max(duty, 1e-6)
         stays = self.stays or (self.stays is None and not n_died and self.n_samples >= n_needed)
-        if not stays or (seldom and not _come_singly(self.history.cells)):
+        if not stays or (seldom and not _come_steadily(self.history.cells)):
             return False
         return _n_active(self.history.cells) >= PROVEN_TIMES and _still_comes(self.history.cells)
 
@@ -169,7 +183,8 @@ def _has_stopped(cells: Sequence[Cell], active: Sequence[int]) -> bool:
     if n_silent == 0:
         return False
     seen = cells[: active[-1] + 1]
-    share = sum(cell.span_s for cell in seen) / sum(cell.span_s for cell in cells)
+    efforts = _efforts(cells)
+    share = sum(efforts[: len(seen)]) / sum(efforts)
     # Were survivors left at any moment alike, all of them would lie this early with this chance.
     n_survivors = sum(cell.n_sampled for cell in seen)
     if _come_singly(seen):
@@ -180,35 +195,63 @@ def _has_stopped(cells: Sequence[Cell], active: Sequence[int]) -> bool:
 
 def _older_ones_died(cells: Sequence[Cell], active: Sequence[int]) -> bool:
     """Whether there are survivors of late epochs only, although early ones had births: they have not died *yet*."""
-    emptied = [cell for cell in cells[: active[0]] if cell.n_born]
+    efforts = _efforts(cells)
+    emptied = [effort for cell, effort in zip(cells[: active[0]], efforts, strict=False) if cell.n_born]
     if len(emptied) < 2:
         return False
-    later = cells[active[0] :]
-    n_survivors = sum(cell.n_sampled for cell in later)
-    later_s, emptied_s = (sum(cell.span_s for cell in some) for some in (later, emptied))
-    return bool((later_s / (later_s + emptied_s)) ** n_survivors < STOPPED_CHANCE)
+    n_survivors = sum(cell.n_sampled for cell in cells[active[0] :])
+    later = sum(efforts[active[0] :])
+    return bool((later / (later + sum(emptied))) ** n_survivors < STOPPED_CHANCE)
 
 
 def _come_singly(cells: Sequence[Cell]) -> bool:
     """Whether the survivors of the epochs vary as independent events do, and not as batches."""
-    counts = [cell.n_sampled for cell in cells]
-    return len(counts) > 1 and variance(counts) <= EVEN_DISPERSION * fmean(counts)
+    return len(cells) > 1 and _dispersion(cells) <= EVEN_DISPERSION
+
+
+def _come_steadily(cells: Sequence[Cell]) -> bool:
+    """The same, or nearly, where there are so many that chance alone makes no difference."""
+    n_mean = sum(cell.n_sampled for cell in cells) / max(1, len(cells))
+    return len(cells) > 1 and _dispersion(cells) <= EVEN_DISPERSION + STEADY_SPREAD**2 * n_mean
+
+
+def _dispersion(cells: Sequence[Cell]) -> float:
+    """How much the survivors vary around what the time each epoch was looked at makes expect; 1 for independent
+    events."""
+    efforts = _efforts(cells)
+    n_per_effort = sum(cell.n_sampled for cell in cells) / sum(efforts)
+    expected = [n_per_effort * effort for effort in efforts]
+    deviations = ((cell.n_sampled - mean) ** 2 / mean for cell, mean in zip(cells, expected, strict=True) if mean > 0)
+    return sum(deviations) / (len(cells) - 1)
 
 
 def _fades(cells: Sequence[Cell], n_samples: int) -> bool:
     """Whether the last quarter left far fewer survivors than its share, and not by chance."""
     n_last = max(1, len(cells) // 4)
-    expected = n_samples * sum(cell.span_s for cell in cells[-n_last:]) / sum(cell.span_s for cell in cells)
+    efforts = _efforts(cells)
+    expected = n_samples * sum(efforts[-n_last:]) / sum(efforts)
     found = sum(cell.n_sampled for cell in cells[-n_last:])
     return found < FADING_RATIO * expected and _poisson_at_most(found, expected) < FADING_CHANCE
 
 
 def _still_comes(cells: Sequence[Cell]) -> bool:
     """Whether the last third left its share of the survivors, or not much less."""
-    last = cells[-max(1, len(cells) // 3) :]
-    share = sum(cell.span_s for cell in last) / sum(cell.span_s for cell in cells)
-    expected = share * sum(cell.n_sampled for cell in cells)
-    return sum(cell.n_sampled for cell in last) >= STILL_SHARE * expected
+    n_last = max(1, len(cells) // 3)
+    efforts = _efforts(cells)
+    expected = sum(cell.n_sampled for cell in cells) * sum(efforts[-n_last:]) / sum(efforts)
+    return sum(cell.n_sampled for cell in cells[-n_last:]) >= STILL_SHARE * expected
+
+
+def _efforts(cells: Sequence[Cell]) -> list[float]:
+    """How likely each epoch was to leave followed survivors, were they left at any moment alike: by how long it was
+    looked at, and by how many blocks each followed one stood for then. An epoch without any was looked at like the one
+    before it."""
+    efforts, stood_for = [], next((cell.bytes / cell.n_sampled for cell in cells if cell.n_sampled and cell.bytes), 1.0)
+    for cell in cells:
+        if cell.n_sampled and cell.bytes:
+            stood_for = cell.bytes / cell.n_sampled
+        efforts.append(cell.span_s / stood_for)
+    return efforts
 
 
 def _poisson_at_most(found: int, expected: float) -> float:

@@ -9,69 +9,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from gprof_lite.leaks import evidence
+from gprof_lite.leaks.detectable import MIN_GROWTH_BYTES, minimum_detectable_bytes_per_s
 from gprof_lite.leaks.forecast import forecast
+from gprof_lite.leaks.growth import MIN_LONE_GROWTH_BYTES, Growth
+from gprof_lite.leaks.growth_verdict import MOST_OF_GROWTH, of_explained_growth, of_growth_alone, of_no_leak
 from gprof_lite.leaks.observation import JudgedStack, Judgement, TargetObservation
-from gprof_lite.leaks.series import Series
-from gprof_lite.leaks.shape import Shape, ShapeKind, shape_of
-from gprof_lite.leaks.stack_verdict import MIN_BLOCK_SPANS, StackState, StackVerdict, judge_stack
+from gprof_lite.leaks.opinion import Opinion
+from gprof_lite.leaks.outstanding import LEAST_DUTY
+from gprof_lite.leaks.stack_verdict import StackState, StackVerdict, judge_stack
 from gprof_lite.leaks.thresholds import Thresholds
-from gprof_lite.leaks.trend import Trend, trend_of
-from gprof_lite.model.allocation import AllocationKind, AllocationSnapshot
+from gprof_lite.model.allocation import AllocationKind
 from gprof_lite.model.finding import Verdict
 
-# Growth of one target whose window was asked for: no other tests stand beside it, as they do in the screen.
-GROWTH_CHANCE: Final = 0.025
-CLEAR_GROWTH_CHANCE: Final = 0.01
-# A few pages of stack and tables are no growth; and growth alone, without a stack that explains it, must be more.
-MIN_GROWTH_BYTES: Final = 64 * 1024
-MIN_LONE_GROWTH_BYTES: Final = 128 * 1024
-# Survivors a stack must have left before its growth can be believed: three parts of the window, twice each.
-MIN_SURVIVORS: Final = 6
-# What a block is taken to be when every one is followed.
-SMALLEST_BLOCK_BYTES: Final = 64
 MIN_COUNT_GROWTH: Final = 6
-MOST_OF_GROWTH: Final = 2.0
-# Below this share of the time seen, what was freed in pauses is found out too late.
-LEAST_DUTY: Final = 0.2
-# Followed blocks of a leak that must have been expected before their absence means that there is none.
-ENOUGH_EXPECTED: Final = 10.0
-EARLY: Final = 1 / 3
 # Readings of the memory at the end of which the largest counts: one may fall into a trough.
 N_LAST: Final = 3
-# Of a place that is seen a few times only the rate is known roughly.
-FEWEST_SAMPLES: Final = 2
-NEARLY: Final = 3.0
 CERTAIN: Final = 0.99
-
-
-@dataclass(frozen=True, slots=True)
-class Growth:
-    """Trend and shape of one series, and whether it grows to be worth a word."""
-
-    trend: Trend
-    shape: Shape
-    is_real: bool
-
-    @classmethod
-    def of(cls, series: Series, least: float) -> Growth:
-        trend, shape = trend_of(series.times_s, series.values), shape_of(series.times_s, series.values)
-        return cls(trend, shape, shape.growth >= least)
-
-    @property
-    def persists(self) -> bool:
-        """It grows, not by chance, and had not ended."""
-        return self.is_real and self.shape.goes_on and self.trend.p_value < GROWTH_CHANCE
-
-
-@dataclass(frozen=True, slots=True)
-class _Opinion:
-    verdict: Verdict
-    probability: float
-    reason: str
+# What is left of the probability of a leak by mappings when the memory does not grow.
+UNSEEN_GROWTH: Final = 0.6
 
 
 def judge(observation: TargetObservation, thresholds: Thresholds) -> Judgement:
@@ -83,12 +42,15 @@ def judge(observation: TargetObservation, thresholds: Thresholds) -> Judgement:
     if observation.allocations is not None and observation.allocations.is_interrupted:
         leaking = _plausible(leaking, growth, observation)
     opinion = _at_threshold(
-        _opinion(observation, growth, blocks, leaking, thresholds), thresholds.leak_probability, observation.ended
+        _opinion(observation, growth, blocks, faults, leaking, thresholds),
+        thresholds.leak_probability,
+        observation.ended,
     )
     detectable = minimum_detectable_bytes_per_s(observation, growth.trend, thresholds)
     coming = forecast(growth.trend, observation.limits, thresholds.horizon_s, burst_bytes=_burst_bytes(growth))
-    named = leaking or (_likeliest(blocks, observation) if opinion.verdict is Verdict.LEAK else [])
-    leaking_faults = faults if opinion.verdict is Verdict.LEAK and not named else []
+    by_growth = opinion.verdict is Verdict.LEAK and not leaking
+    named = _likeliest(blocks, observation) if by_growth and not opinion.faults else leaking
+    leaking_faults = (opinion.faults or faults) if by_growth and not named else []
     return Judgement(
         verdict=opinion.verdict,
         probability=opinion.probability,
@@ -158,8 +120,11 @@ def _plausible(leaking: Sequence[StackVerdict], growth: Growth, observation: Tar
         return proven
     most_per_s = MOST_OF_GROWTH * max(growth.trend.per_s, growth.trend.interval.high)
     possible = [stack for stack in leaking if stack.per_s <= most_per_s]
-    explaining = [stack for stack in possible if stack.per_s >= growth.trend.per_s / MOST_OF_GROWTH]
-    return [stack for stack in possible if stack.is_clean] or explaining
+    clean = [stack for stack in possible if stack.is_clean]
+    if clean or growth.shape.growth < MIN_LONE_GROWTH_BYTES:
+        return clean
+    least_per_s = growth.trend.per_s / MOST_OF_GROWTH
+    return [stack for stack in possible if stack.keeps_survivors and stack.per_s >= least_per_s]
 
 
 def _likeliest(blocks: Sequence[StackVerdict], observation: TargetObservation) -> list[StackVerdict]:
@@ -179,22 +144,25 @@ def _opinion(
     observation: TargetObservation,
     growth: Growth,
     blocks: Sequence[StackVerdict],
+    faults: Sequence[StackVerdict],
     leaking: Sequence[StackVerdict],
     thresholds: Thresholds,
-) -> _Opinion:
+) -> Opinion:
     counted = _of_counts(observation)
     if counted is not None:
         return counted
     if leaking and sum(stack.per_s for stack in leaking) >= thresholds.leak_bytes_per_s:
         return _of_leaking_stacks(observation, growth, leaking)
     if observation.ended:
-        return _Opinion(Verdict.UNKNOWN, 0.1, "the process ended while it was watched")
+        return Opinion(Verdict.UNKNOWN, 0.1, "the process ended while it was watched")
     if growth.persists and growth.shape.growth >= MIN_LONE_GROWTH_BYTES:
-        return _of_growth_alone(observation, growth, blocks)
-    return _of_no_leak(growth, blocks)
+        return of_growth_alone(observation, growth, blocks, faults)
+    if growth.may_persist and growth.shape.growth >= MIN_LONE_GROWTH_BYTES and observation.heap_after_gc is None:
+        return of_explained_growth(observation, growth, blocks, faults) or of_no_leak(growth, blocks)
+    return of_no_leak(growth, blocks)
 
 
-def _at_threshold(opinion: _Opinion, least: float, ended: bool) -> _Opinion:
+def _at_threshold(opinion: Opinion, least: float, ended: bool) -> Opinion:
     """The sensitivity draws the line between a leak and something that is not known to be one."""
     if opinion.verdict is Verdict.LEAK and opinion.probability < least:
         return replace(opinion, verdict=Verdict.UNKNOWN)
@@ -203,30 +171,38 @@ def _at_threshold(opinion: _Opinion, least: float, ended: bool) -> _Opinion:
     return opinion
 
 
-def _of_counts(observation: TargetObservation) -> _Opinion | None:
+def _of_counts(observation: TargetObservation) -> Opinion | None:
     """Descriptors and threads that are never closed: a leak whatever the memory does."""
     for name, series in (("open descriptors", observation.descriptors), ("threads", observation.threads)):
         growth = Growth.of(series, MIN_COUNT_GROWTH)
         if growth.persists and growth.trend.interval.low > 0:
             per_minute = growth.trend.per_s * 60
-            return _Opinion(Verdict.LEAK, 0.9, f"{name} grow steadily to the end, by {per_minute:.1f} a minute")
+            return Opinion(Verdict.LEAK, 0.9, f"{name} grow steadily to the end, by {per_minute:.1f} a minute")
     return None
 
 
-def _of_leaking_stacks(observation: TargetObservation, growth: Growth, leaking: Sequence[StackVerdict]) -> _Opinion:
+def _of_leaking_stacks(observation: TargetObservation, growth: Growth, leaking: Sequence[StackVerdict]) -> Opinion:
     doubt = math.prod(1 - stack.probability for stack in leaking)
     if growth.persists:
         doubt /= 4
     probability = min(CERTAIN, 1 - doubt)
+    if not growth.may_persist and all(_is_young_mapping(stack) for stack in leaking):
+        # Arenas of an allocator that are mapped as the program needs them: what leaks by mappings grows.
+        probability *= UNSEEN_GROWTH
     if _older_blocks_went(observation, growth, leaking):
-        return _Opinion(
+        return Opinion(
             Verdict.CACHE_FILLING,
             probability * 0.4,
             "as many older blocks were freed as new ones stayed, and the memory does not grow: its content is replaced",
         )
     if observation.ended:
-        return _Opinion(Verdict.UNKNOWN, probability * 0.5, "the process ended while it was watched, still growing")
-    return _Opinion(Verdict.LEAK, probability, "")
+        return Opinion(Verdict.UNKNOWN, probability * 0.5, "the process ended while it was watched, still growing")
+    return Opinion(Verdict.LEAK, probability, "")
+
+
+def _is_young_mapping(stack: StackVerdict) -> bool:
+    """Whether it is mappings that were not watched for long enough to say that they stay."""
+    return stack.history.last.kind is not AllocationKind.MALLOC and stack.stays is not True
 
 
 def _older_blocks_went(observation: TargetObservation, growth: Growth, leaking: Sequence[StackVerdict]) -> bool:
@@ -246,111 +222,6 @@ def _older_blocks_went(observation: TargetObservation, growth: Growth, leaking: 
     return n_kept >= 100 and n_more is not None and n_more < n_kept / 4
 
 
-def _of_growth_alone(observation: TargetObservation, growth: Growth, blocks: Sequence[StackVerdict]) -> _Opinion:
-    """Steady growth that no stack of blocks explains."""
-    if observation.heap_after_gc is not None:
-        return _of_collected_heap(observation.heap_after_gc)
-    if observation.is_collected or not _would_have_been_seen(observation, growth.trend):
-        falls = growth.shape.kind is ShapeKind.RISING_SAW_TOOTH
-        reason = "its memory grows steadily to the end" + (
-            ", and each low is higher than the one before" if falls else ""
-        )
-        probability = 0.75 if falls else 0.65 if growth.trend.p_value < CLEAR_GROWTH_CHANCE else 0.55
-        return _Opinion(Verdict.LEAK, probability, reason)
-    if observation.allocations is not None and observation.allocations.is_sampled_in_time:
-        explaining = [stack for stack in blocks if _explains(stack, growth)]
-        if explaining:
-            return _Opinion(
-                Verdict.LEAK, 0.65, "its memory grows as fast as one place in the program was seen to leave it unfreed"
-            )
-    if any(stack.state is StackState.FEW_STEPS for stack in blocks):
-        return _Opinion(Verdict.UNKNOWN, 0.45, StackState.FEW_STEPS.value)
-    return _Opinion(
-        Verdict.RETENTION, 0.1, "its memory grows, but nothing it allocates stays allocated: the allocator keeps it"
-    )
-
-
-def _explains(stack: StackVerdict, growth: Growth) -> bool:
-    """Whether a place, seen for part of the time only, leaves about as much as the memory grows by, and frees none."""
-    return (
-        stack.state in (StackState.GROWS, StackState.FEW_STEPS)
-        and stack.n_samples >= FEWEST_SAMPLES
-        and stack.is_clean
-        and growth.trend.per_s / NEARLY <= stack.per_s <= growth.trend.per_s * NEARLY
-    )
-
-
-def _would_have_been_seen(observation: TargetObservation, trend: Trend) -> bool:
-    """Whether a leak as fast as the growth would have left enough followed blocks."""
-    history = observation.allocations
-    snapshot = history.last_snapshot if history is not None else None
-    if history is None or snapshot is None or not observation.can_see_malloc:
-        return False
-    if history.is_interrupted and history.duty < LEAST_DUTY:
-        return False
-    return trend.per_s * snapshot.taking_s / _bytes_per_sample(snapshot) >= ENOUGH_EXPECTED
-
-
-def _bytes_per_sample(snapshot: AllocationSnapshot) -> float:
-    return max(snapshot.tuning.sample_bytes, SMALLEST_BLOCK_BYTES) / snapshot.address_share
-
-
-def _of_collected_heap(after_gc: Series) -> _Opinion:
-    """A collector's heap leaks when what it could not collect grows."""
-    growth = Growth.of(after_gc, MIN_LONE_GROWTH_BYTES)
-    if len(after_gc) < 4:
-        return _Opinion(Verdict.UNKNOWN, 0.4, "the heap grows, but too few collections ran to tell garbage from a leak")
-    if growth.is_real and growth.shape.goes_on:
-        return _Opinion(Verdict.LEAK, 0.9, "what is left after each garbage collection grows to the end")
-    return _Opinion(Verdict.RETENTION, 0.05, "the heap grows, but garbage collection brings its content back")
-
-
-def _of_no_leak(growth: Growth, blocks: Sequence[StackVerdict]) -> _Opinion:
-    """What growth that ended, or none, is."""
-    shape = growth.shape
-    if shape.kind is ShapeKind.TOO_SHORT:
-        return _Opinion(Verdict.UNKNOWN, 0.3, shape.kind.value)
-    if not growth.is_real:
-        return _Opinion(Verdict.STABLE, 0.02, "its memory does not grow")
-    if shape.kind is ShapeKind.STEP:
-        return _Opinion(Verdict.SPIKE, 0.05, shape.kind.value)
-    if shape.kind is ShapeKind.SATURATING:
-        if shape.levelled_at <= EARLY:
-            return _Opinion(Verdict.WARM_UP, 0.05, "it grew at the beginning only")
-        return _Opinion(Verdict.CACHE_FILLING, 0.1, shape.kind.value)
-    if shape.kind is ShapeKind.SAW_TOOTH:
-        return _Opinion(Verdict.STABLE, 0.1, shape.kind.value)
-    if any(stack.state in (StackState.STOPPED, StackState.FADING, StackState.TURNS_OVER) for stack in blocks):
-        return _Opinion(Verdict.CACHE_FILLING, 0.15, "what it keeps is freed later, or it stopped keeping more")
-    return _Opinion(Verdict.UNKNOWN, 0.3, "its memory grew, too unevenly to tell a trend from chance")
-
-
-def minimum_detectable_bytes_per_s(observation: TargetObservation, trend: Trend, thresholds: Thresholds) -> float:
-    """The slowest leak that would have been seen, by the probes or by the growth, whichever sees more."""
-    by_growth = math.inf
-    if math.isfinite(trend.interval.high) and observation.window_s > 0:
-        noise_per_s = (trend.interval.high - trend.interval.low) / 2
-        by_growth = max(noise_per_s, MIN_LONE_GROWTH_BYTES / observation.window_s)
-    return max(thresholds.leak_bytes_per_s, min(by_growth, _detectable_by_probes(observation, thresholds)))
-
-
-def _detectable_by_probes(observation: TargetObservation, thresholds: Thresholds) -> float:
-    history = observation.allocations
-    snapshot = history.last_snapshot if history is not None else None
-    if snapshot is None or not observation.can_see_malloc or snapshot.taking_s <= 0:
-        return math.inf
-    per_sample = _bytes_per_sample(snapshot)
-    n_followed = max(1, snapshot.hits.n_sampled)
-    lost_share = min(0.99, snapshot.losses.total / (n_followed + snapshot.losses.total))
-    least_bytes = max(MIN_SURVIVORS * per_sample, float(thresholds.min_size_bytes))
-    if history is not None and history.is_interrupted:
-        by_growth = MIN_GROWTH_BYTES * snapshot.taking_s / observation.window_s
-        # Blocks are as old as half of the window on average, and watched for a share of that.
-        by_survivors = 2 * MIN_BLOCK_SPANS / max(history.duty, 1e-6) * per_sample
-        least_bytes = max(least_bytes, min(by_growth, by_survivors) if history.duty >= LEAST_DUTY else by_growth)
-    return least_bytes / snapshot.taking_s / (1 - lost_share)
-
-
 def _burst_bytes(growth: Growth) -> float:
     """How far the memory swings around its trend."""
     return max(0.0, growth.shape.growth - growth.shape.kept_growth) if growth.shape.n_troughs else 0.0
@@ -364,16 +235,11 @@ def _ranked(
 ) -> tuple[JudgedStack, ...]:
     guilty = {id(stack) for stack in (*leaking, *leaking_faults)}
     others = sorted(
-        (stack for stack in (*blocks, *faults) if id(stack) not in guilty and _bytes(stack) > 0),
-        key=lambda stack: (stack.history.last.kind is AllocationKind.FAULT, -_bytes(stack)),
+        (stack for stack in (*blocks, *faults) if id(stack) not in guilty and stack.bytes > 0),
+        key=lambda stack: (stack.history.last.kind is AllocationKind.FAULT, -stack.bytes),
     )
-    by_touched = sorted(leaking_faults, key=_bytes, reverse=True)
+    by_touched = sorted(leaking_faults, key=lambda stack: stack.bytes, reverse=True)
     return tuple(_judged(stack, id(stack) in guilty) for stack in (*leaking, *by_touched, *others))
-
-
-def _bytes(stack: StackVerdict) -> int:
-    last = stack.history.last
-    return last.allocated_bytes if last.kind is AllocationKind.FAULT else last.outstanding_bytes
 
 
 def _judged(stack: StackVerdict, leaking: bool) -> JudgedStack:
@@ -384,7 +250,7 @@ def _judged(stack: StackVerdict, leaking: bool) -> JudgedStack:
         stack_id=last.stack_id,
         addresses=last.addresses,
         kind=last.kind,
-        bytes=_bytes(stack),
+        bytes=stack.bytes,
         count=last.n_allocated if is_fault else last.n_outstanding,
         oldest_age_s=stack.history.oldest_age_s,
         survival=None if is_fault else stack.history.survival,

@@ -31,10 +31,8 @@ from gprof_lite.probes.allocation_layout import (
 from gprof_lite.probes.allocation_target import AllocationPrograms
 from gprof_lite.probes.attach import KernelUprobes, ProbeKind
 from gprof_lite.probes.btf_member import member_offset
-from gprof_lite.probes.loader import LoaderChoice, open_object
 from gprof_lite.probes.object import BpfMap, BpfObject, Link, RingReader
 from gprof_lite.probes.patient_load import load_patiently
-from gprof_lite.probes.unwind_maps import UnwindMaps
 
 _SESSION: Final = ("alloc_session",)
 _ENTRY_AND_RETURN: Final = ("alloc_entry", "alloc_return")
@@ -182,28 +180,21 @@ class AllocationKernel:
 
 
 def load_allocation_kernel(
-    uprobes: KernelUprobes,
-    tuning: ProbeTuning,
-    loader: LoaderChoice,
-    *,
-    max_stacks: int,
-    unwinding: UnwindMaps | None = None,
+    open_alloc: Callable[[], BpfObject], uprobes: KernelUprobes, tuning: ProbeTuning, *, max_stacks: int
 ) -> AllocationKernel:
-    """Open and load it; the caller closes it.
+    """Open and load it; the caller closes it. ``open_alloc`` opens it anew for each try.
 
     Raises:
         LoadRejected, ProbeError, PrerequisiteError: nothing is left then.
     """
-    return load_patiently(lambda: _load_once(uprobes, tuning, loader, max_stacks, unwinding))
+    return load_patiently(lambda: _load_once(open_alloc, uprobes, tuning, max_stacks))
 
 
 def _load_once(
-    uprobes: KernelUprobes, tuning: ProbeTuning, loader: LoaderChoice, max_stacks: int, unwinding: UnwindMaps | None
+    open_alloc: Callable[[], BpfObject], uprobes: KernelUprobes, tuning: ProbeTuning, max_stacks: int
 ) -> AllocationKernel:
     with ExitStack() as on_failure:
-        bpf = on_failure.enter_context(open_object("alloc", loader=loader))
-        if unwinding is not None:
-            unwinding.hand_to(bpf)
+        bpf = on_failure.enter_context(open_alloc())
         kernel = AllocationKernel(bpf, uprobes, tuning, max_stacks=max_stacks)
         on_failure.pop_all()
     return kernel

@@ -37,10 +37,11 @@ class AllocationPrograms:
 
 @dataclass(slots=True)
 class _ModuleProbes:
-    """The probes on one file: on functions that take blocks back, that hand them out, and that map."""
+    """The probes on one file: on functions that take blocks back, hand them out, move them, and map."""
 
     frees: list[UprobeLink] = field(default_factory=list)
     takes: list[UprobeLink] = field(default_factory=list)
+    reallocs: list[UprobeLink] = field(default_factory=list)
     mappings: list[UprobeLink] = field(default_factory=list)
 
 
@@ -112,7 +113,10 @@ class AllocationTarget:
     def n_probes(self) -> int:
         probes = self._probes.values()
         return sum(
-            link.n_sites for each in probes for links in (each.frees, each.takes, each.mappings) for link in links
+            link.n_sites
+            for each in probes
+            for links in (each.frees, each.takes, each.reallocs, each.mappings)
+            for link in links
         )
 
     def look(self, put_code: Callable[[int, bytes, Sequence[Mapping]], None]) -> None:
@@ -152,6 +156,8 @@ class AllocationTarget:
                     probes.mappings = self._probe(module, self._mapping_plan(module))
                 # Frees first: a block whose free is missed looks like a leak, one whose allocation is missed like
                 # nothing.
+                if frees and not probes.reallocs:
+                    probes.reallocs = self._probe(module, self._realloc_plan(module))
                 if frees and not probes.frees:
                     probes.frees = self._probe(module, self._free_plan(module))
                 if takes and not probes.takes:
@@ -167,13 +173,21 @@ class AllocationTarget:
             probes.takes = []
         return released
 
-    def release_blocks(self) -> list[UprobeLink]:
-        """Give up all probes on blocks; those on mappings stay. ``attach`` brings them back."""
+    def release_reallocs(self) -> list[UprobeLink]:
+        """Give up the probes on ``realloc``."""
+        released = [link for probes in self._probes.values() for link in probes.reallocs]
+        for probes in self._probes.values():
+            probes.reallocs = []
+        return released
+
+    def release_blocks(self, *, keep_reallocs: bool = False) -> list[UprobeLink]:
+        """Give up all probes on blocks, or all but those on ``realloc``; those on mappings stay. ``attach`` brings them
+        back."""
         released = self.release_takes()
         for probes in self._probes.values():
             released += probes.frees
             probes.frees = []
-        return released
+        return released + ([] if keep_reallocs else self.release_reallocs())
 
     def release_all(self) -> list[UprobeLink]:
         """Give up all probes."""
@@ -210,10 +224,12 @@ class AllocationTarget:
         return self._both_ends(_sites(module, lambda kind: kind.is_mapping))
 
     def _free_plan(self, module: AllocatorModule) -> _Plan:
-        """What takes blocks back: ``realloc`` among it, which would else leave a followed block behind where it was."""
         frees = _sites(module, lambda kind: kind is FunctionKind.FREE)
-        both = self._both_ends(_sites(module, lambda kind: kind in _REPLACING))
-        return both + ([(self._programs.free, ProbeKind.ENTRY, frees)] if frees else [])
+        return [(self._programs.free, ProbeKind.ENTRY, frees)] if frees else []
+
+    def _realloc_plan(self, module: AllocatorModule) -> _Plan:
+        """What moves blocks, and would leave a followed one behind where it was."""
+        return self._both_ends(_sites(module, lambda kind: kind in _REPLACING))
 
     def _take_plan(self, module: AllocatorModule) -> _Plan:
         return self._both_ends(_sites(module, lambda kind: not kind.is_mapping and kind not in _TAKING_BACK))

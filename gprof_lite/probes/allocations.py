@@ -45,8 +45,8 @@ from gprof_lite.probes.allocation_reading import AllocationReading
 from gprof_lite.probes.allocation_target import AllocationTarget
 from gprof_lite.probes.attach import KernelUprobes, kernel_uprobes
 from gprof_lite.probes.link_closer import LinkCloser
-from gprof_lite.probes.loader import LoaderChoice
-from gprof_lite.probes.object import Link
+from gprof_lite.probes.loader import LoaderChoice, open_object
+from gprof_lite.probes.object import BpfObject, Link
 from gprof_lite.probes.observed_time import ObservedTime
 from gprof_lite.probes.page_faults import PageFaultProbe
 from gprof_lite.probes.return_probes import ReturnProbeRules
@@ -119,9 +119,7 @@ class AllocationProbe:
     def __enter__(self) -> Self:
         with ExitStack() as on_failure:
             uprobes = self._uprobes or kernel_uprobes()
-            self._kernel = load_allocation_kernel(
-                uprobes, self._tuning, self._loader, max_stacks=self._max_stacks, unwinding=self._unwinding
-            )
+            self._kernel = load_allocation_kernel(self._open, uprobes, self._tuning, max_stacks=self._max_stacks)
             on_failure.callback(self._kernel.close)
             self._heard = on_failure.enter_context(AllocationHearing(self._kernel, self._targets, self))
             self._alarms = self._kernel.alarms()
@@ -144,6 +142,12 @@ class AllocationProbe:
         """Take everything away. Twice is once."""
         self._owned.close()
         self._targets.clear()
+
+    def _open(self) -> BpfObject:
+        bpf = open_object("alloc", loader=self._loader)
+        if self._unwinding is not None:
+            self._unwinding.hand_to(bpf)
+        return bpf
 
     def _open_faults(self, on_failure: ExitStack) -> PageFaultProbe | None:
         """Page faults are worth having, and nothing fails without them."""
@@ -218,11 +222,18 @@ class AllocationProbe:
         self._closer.close_soon(link for target in self._targets.values() for link in target.release_takes())
         self._taking.end(self._clock.monotonic_s())
 
-    def pause(self) -> None:
-        """Take the probes on blocks away for a while; mappings and page faults are still seen. What is outstanding now
-        stays known: see ``attach``."""
-        self._close(link for target in self._targets.values() for link in target.release_blocks())
+    def pause(self, *, keep_reallocs: bool = False) -> None:
+        """Take the probes on blocks away for a while; mappings and page faults are still seen, and to where realloc
+        moves a block that is followed if wanted. What is outstanding now stays known: see ``attach``."""
+        self._takes = False
+        self._tune()
+        released = (target.release_blocks(keep_reallocs=keep_reallocs) for target in self._targets.values())
+        self._close(link for links in released for link in links)
         self._stop_clock()
+
+    def stop_reallocs(self) -> None:
+        """Look at realloc no more until the next ``attach``."""
+        self._close(link for target in self._targets.values() for link in target.release_reallocs())
 
     def detach(self) -> None:
         """Take everything away from the targets; what is known can still be read."""

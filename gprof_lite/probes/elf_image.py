@@ -123,10 +123,11 @@ class ElfImage:
         return None
 
     def code_offset(self, address: int) -> int | None:
-        """The same, if it is executable."""
+        """The same, if it is executable, and in the file: one that was cut off is shorter than its segments say."""
         for segment in self.segments:
             if segment.is_executable_code and segment.address <= address < segment.address + segment.file_bytes:
-                return address - segment.address + segment.offset
+                offset = address - segment.address + segment.offset
+                return offset if offset < self.size_bytes else None
         return None
 
     def address(self, file_offset: int) -> int | None:

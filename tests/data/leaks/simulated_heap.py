@@ -39,6 +39,7 @@ class Site:
         per_s: blocks per second at a time in the window.
         lifetime_s: of a block born then.
         at_s: births at these moments instead of at a rate, ``batch`` blocks each.
+        callers: return addresses around it.
         is_steady: it allocated the same way before the window, so that the size of the process does not change by it.
     """
 
@@ -50,6 +51,7 @@ class Site:
     batch: int = 1
     kind: AllocationKind = AllocationKind.MALLOC
     is_steady: bool = False
+    callers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ class SimulatedHeap:
         return StackAllocations(
             pid=PID,
             stack_id=site.stack_id,
-            addresses=(0x1000 * site.stack_id,),
+            addresses=(0x1000 * site.stack_id, *site.callers),
             complete=True,
             kind=site.kind,
             n_allocated=round(sum(block.weight for block in born)),

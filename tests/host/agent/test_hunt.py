@@ -33,6 +33,8 @@ from gprof_lite.supervise.warden_client import Warden
 from gprof_lite.symbols.converter import ChildConverter
 from gprof_lite.symbols.options import SymbolOptions
 from gprof_lite.symbols.symbolizer import Symbolizer
+from gprof_lite.unwind import make
+from gprof_lite.unwind.tables import UnwindTables
 from tests.probed_programs import Build, ProbedProgram, build, functions_of, outstanding
 
 # No budget in the way: what is tested must not depend on the load of this host.
@@ -78,14 +80,16 @@ def calibration() -> Calibration:
 
 @pytest.fixture
 def scene(calibration: Calibration, tmp_path: Path) -> Iterator[Scene]:
-    symbols = tmp_path / "symbols"
+    symbols, unwind = tmp_path / "symbols", tmp_path / "unwind"
     symbols.mkdir()
+    unwind.mkdir()
     with (
         StopToken() as stop,
         Warden() as warden,
         Symbolizer(SymbolOptions(), ChildConverter(warden, stop), symbols) as symbolizer,
     ):
-        parts = InvestigationParts(symbolizer, CgroupTrees.find(), ContainerDirectory(), SystemClock(), "here")
+        tables = UnwindTables(unwind, ChildConverter(warden, stop, program=make.__name__, name="unwind tables"))
+        parts = InvestigationParts(symbolizer, tables, CgroupTrees.find(), ContainerDirectory(), SystemClock(), "here")
         yield Scene(parts, calibration)
 
 
@@ -280,7 +284,8 @@ def test_a_pid_that_is_used_again_in_mid_window_is_somebody_else(scene: Scene, b
     # THEN what is judged is the one that was asked for, which ended
     (finding,) = result.findings
     assert any("ended while it was watched" in sentence for sentence in finding.evidence), finding.evidence
-    assert {stack.count for stack in finding.stacks if "out_malloc" in " ".join(stack.frames)} == {4_000}
+    blocks = [stack for stack in finding.stacks if stack.kind is AllocationKind.MALLOC]
+    assert {stack.count for stack in blocks if "out_malloc" in " ".join(stack.frames)} == {4_000}
     assert finding.rss_bytes < 20_000 * 8 * 77
 
 

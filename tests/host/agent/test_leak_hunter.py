@@ -121,4 +121,47 @@ def test_record_writes_the_memory_of_a_process_beside_its_cpu_time(start_leak: S
     (finding,) = json.loads((out / "findings.json").read_text())["findings"]
     assert finding["pid"] == target.pid
     summary = json.loads((out / "summary.json").read_text())
-    assert {source["source"] for source in summary["sources"]} >= {"bpf", "allocations"}
+    assert {source["source"] for source in summary["sources"]} >= {"perf", "allocations"}
+
+
+def metrics_of(port: int) -> str:
+    return requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+
+
+def test_a_hunter_that_is_switched_off_looks_at_nothing(
+    start_agent: Callable[..., RunningAgent], start_leak: StartLeak, tmp_path: Path
+) -> None:
+    # GIVEN a program that leaks, and an agent whose hunter would tell of it within a second
+    start_leak("malloc", "10MB/s")
+    port = free_port()
+    agent = start_agent(
+        *("--leak-enabled", "false", "--leak-rss-check-interval", "1s", "--leak-rss-growth-threshold", "1"),
+        *("--metrics-listen", f"127.0.0.1:{port}", "--events-output", str(tmp_path / "events.jsonl")),
+    )
+    agent.wait_windows(2)
+    # THEN no event was written, and nothing was watched
+    text = metrics_of(port)
+    assert "memory_leak_hunter_rss_growth_detected_total 0.0" in text or "rss_growth_detected_total" not in text
+    assert events_of(tmp_path / "events.jsonl") == []
+    assert agent.stop() == 0
+
+
+def test_the_agents_settings_bound_its_events(
+    start_agent: Callable[..., RunningAgent], start_leak: StartLeak, tmp_path: Path
+) -> None:
+    # GIVEN three programs that grow all the time, and an agent that may tell one event a second
+    for _ in range(3):
+        start_leak("malloc", "10MB/s")
+    port = free_port()
+    agent = start_agent(
+        *("--leak-rss-check-interval", "1s", "--leak-rss-growth-threshold", "1", "--leak-growth-budget", "20"),
+        *("--leak-auto-target", "false", "--leak-max-events-per-second", "1", "--leak-stack-dedup-window", "0s"),
+        *("--metrics-listen", f"127.0.0.1:{port}", "--events-output", str(tmp_path / "events.jsonl")),
+    )
+    agent.wait_windows(1)
+    # THEN what is too much is dropped, and counted by its reason
+    dropped = 'memory_leak_hunter_dropped_events_total{reason="rate"}'
+    assert wait_for(lambda: [line for line in metrics_of(port).splitlines() if line.startswith(dropped)][:1])
+    assert wait_for(lambda: len(events_of(tmp_path / "events.jsonl")) >= 2)
+    assert agent.stop() == 0
+    assert all(event["operation"] == "rss_growth" for event in events_of(tmp_path / "events.jsonl"))

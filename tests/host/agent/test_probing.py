@@ -19,6 +19,9 @@ from gprof_lite.probes.attach import kernel_uprobes
 from gprof_lite.probes.calibration import Calibration
 from gprof_lite.probes.return_probes import ReturnProbeRules
 from gprof_lite.stop import StopToken
+from gprof_lite.symbols.converter import DirectConverter
+from gprof_lite.unwind import make
+from gprof_lite.unwind.tables import UnwindTables
 from tests.probed_programs import ProbedProgram, build, wait_until
 
 TARGETS = Path(__file__).parents[2] / "targets"
@@ -39,9 +42,17 @@ def hot(start_target: Callable[..., subprocess.Popen[bytes]], tmp_path: Path) ->
     return start_target(program)
 
 
-def test_a_busy_target_ends_the_wait_long_before_its_time(hot: subprocess.Popen[bytes]) -> None:
+@pytest.fixture
+def tables(tmp_path: Path) -> UnwindTables:
+    """Made in this process."""
+    directory = tmp_path / "tables"
+    directory.mkdir()
+    return UnwindTables(directory, DirectConverter(make.convert))
+
+
+def test_a_busy_target_ends_the_wait_long_before_its_time(hot: subprocess.Popen[bytes], tables: UnwindTables) -> None:
     # GIVEN probes on it, with a budget
-    with StopToken() as stop, Probing(plan(hot.pid, 0.1), SystemClock()) as probing:
+    with StopToken() as stop, Probing(plan(hot.pid, 0.1), SystemClock(), tables) as probing:
         until = Deadline.after(60.0)
         # WHEN somebody waits for a minute
         stopped = probing.wait(stop, until)
@@ -54,8 +65,13 @@ def test_a_busy_target_ends_the_wait_long_before_its_time(hot: subprocess.Popen[
         assert probing.statistics.downgrades
 
 
-def test_when_the_window_is_over_nothing_is_attached_and_what_was_seen_can_be_judged(tmp_path: Path) -> None:
-    with ProbedProgram(build("glibc", tmp_path)) as program, Probing(plan(program.pid, 5.0), SystemClock()) as probing:
+def test_when_the_window_is_over_nothing_is_attached_and_what_was_seen_can_be_judged(
+    tmp_path: Path, tables: UnwindTables
+) -> None:
+    with (
+        ProbedProgram(build("glibc", tmp_path)) as program,
+        Probing(plan(program.pid, 5.0), SystemClock(), tables) as probing,
+    ):
         program.do("family", 200)
         # WHEN the window ends
         probing.finish()
@@ -73,10 +89,15 @@ def test_when_the_window_is_over_nothing_is_attached_and_what_was_seen_can_be_ju
         assert os.getpriority(os.PRIO_PROCESS, 0) > -20
 
 
-def test_children_that_nobody_looks_at_are_counted_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_children_that_nobody_looks_at_are_counted_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tables: UnwindTables
+) -> None:
     # GIVEN probes that may follow one process
     monkeypatch.setattr(allocations, "MAX_TARGETS", 1)
-    with ProbedProgram(build("glibc", tmp_path)) as program, Probing(plan(program.pid, None), SystemClock()) as probing:
+    with (
+        ProbedProgram(build("glibc", tmp_path)) as program,
+        Probing(plan(program.pid, None), SystemClock(), tables) as probing,
+    ):
         # WHEN it forks
         program.do("child", 1)
         wait_until(lambda: bool(probing.take_events()))

@@ -417,6 +417,25 @@ def test_a_followed_block_is_followed_to_where_realloc_moves_it_when_no_new_ones
         assert outstanding(probe.snapshot().stacks) == {}
 
 
+@pytest.mark.parametrize("keep_reallocs", [True, False])
+def test_in_a_pause_a_followed_block_is_followed_through_realloc_if_wanted(
+    builds: Callable[[str], Build], keep_reallocs: bool
+) -> None:
+    # GIVEN blocks that are followed, and a pause
+    with ProbedProgram(builds("glibc")) as program, watched(program) as probe:
+        program.do("enlarged", 50)
+        probe.pause(keep_reallocs=keep_reallocs)
+        # WHEN realloc moves them
+        program.do("enlarged", 50)
+        # THEN they are where they are now, or where they were
+        bytes_each = 400 if keep_reallocs else 40
+        assert outstanding(probe.snapshot().stacks) == {"out_enlarged": (50, 50 * bytes_each)}
+        # AND when looking at realloc becomes too dear, nothing of it is seen
+        probe.stop_reallocs()
+        program.do("enlarged", 50)
+        assert outstanding(probe.snapshot().stacks) == {"out_enlarged": (50, 50 * bytes_each)}
+
+
 def test_tuning_reaches_the_kernel_while_it_runs(builds: Callable[[str], Build]) -> None:
     with ProbedProgram(builds("glibc")) as program, watched(program) as probe:
         program.do("paused", 50)

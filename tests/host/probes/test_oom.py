@@ -15,17 +15,32 @@ from gprof_lite.probes.loader import LoaderChoice
 from gprof_lite.probes.oom import OomKill, OomProbe, open_oom_probe
 
 LIMIT_BYTES = 24 << 20
-# Waits for a word, then takes memory until it is killed.
-GLUTTON = "import sys\nsys.stdin.read(1)\nkept = []\nwhile True: kept.append(bytearray(1 << 20))"
-# The same from a thread, and the first thread has ended before.
+# Says that it has all it needs, waits for a word, then takes memory until it is killed. What it read from files by then
+# is charged to another cgroup: else the kernel would throw that out and read it again for minutes before it kills.
+# Where the cgroup does not stop it, the bound on its addresses does.
+GLUTTON = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+os.write(1, b"ready")
+sys.stdin.read(1)
+kept = []
+while True: kept.append(bytearray(1 << 20))
+"""
+# The same from a thread, and the first thread has ended before; not before it was moved, for nobody moves the dead.
 THREADED_GLUTTON = """
-import ctypes, sys, threading
+import ctypes, os, resource, sys, threading, time
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+libc, called = ctypes.CDLL(None), threading.Event()
 def eat():
+    os.write(1, b"ready")
     sys.stdin.read(1)
+    called.set()
+    while open(f"/proc/self/task/{os.getpid()}/stat").read().rpartition(") ")[2][0] != "Z": time.sleep(0.01)
     kept = []
     while True: kept.append(bytearray(1 << 20))
 threading.Thread(target=eat).start()
-ctypes.CDLL(None).pthread_exit(None)
+called.wait()
+libc.pthread_exit(None)
 """
 
 
@@ -45,10 +60,16 @@ def small_cgroup() -> Iterator[Path]:
 
 def kill_by_hunger(group: Path, program: str = GLUTTON) -> ProcessIdentity:
     """Let a program die of its limit; it is reaped when this returns, so /proc has forgotten it."""
-    with subprocess.Popen((sys.executable, "-I", "-S", "-c", program), stdin=subprocess.PIPE) as child:
-        (group / "cgroup.procs").write_text(str(child.pid))
-        identity = ProcessIdentity.of(child.pid)
-        child.communicate(b"x", timeout=30)
+    argv = (sys.executable, "-I", "-S", "-c", program)
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.read(5) == b"ready"
+            identity = ProcessIdentity.of(child.pid)
+            (group / "cgroup.procs").write_text(str(child.pid))
+            child.communicate(b"x", timeout=30)
+        finally:
+            child.kill()
     assert child.returncode == -9
     assert not identity.is_alive()
     return identity

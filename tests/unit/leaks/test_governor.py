@@ -198,6 +198,48 @@ def test_the_budget_is_passed_by_less_than_one_look(
     assert result.governor.statistics().spent_ns == pytest.approx(result.spent_ns, rel=0.01, abs=1e5)
 
 
+def test_what_the_probes_saw_while_they_went_is_not_taken_for_what_a_pause_costs() -> None:
+    # GIVEN a busy target whose last frees are still seen for a while after each burst
+    governor = Governor(
+        budget_percent=0.1, n_cpus=N_CPUS, window_s=60.0, started_s=0.0, costs=COSTS, tuning=ProbeTuning()
+    )
+    now_s, n_pairs = 0.0, 0
+    step = governor.step(now_s, ProbeHits({}, 0))
+    was_attached, tail_until_s = True, 0.0
+    while now_s < 59.0:
+        elapsed_s = max(1e-3, step.ask_again_s - now_s)
+        now_s += elapsed_s
+        if was_attached and not step.attached:
+            tail_until_s = now_s + 0.6
+        was_attached = step.attached
+        if step.attached or now_s < tail_until_s:
+            n_pairs += round(2_000 * elapsed_s)
+        step = governor.step(now_s, ProbeHits({"malloc": n_pairs, "free": n_pairs}, 0))
+    # THEN it is followed in bursts to the end
+    assert step.level is Level.BURSTS
+
+
+def test_realloc_is_seen_in_pauses_while_it_is_rare() -> None:
+    def last_step(reallocs_per_s: float) -> GovernorStep:
+        governor = Governor(
+            budget_percent=0.1, n_cpus=N_CPUS, window_s=60.0, started_s=0.0, costs=COSTS, tuning=ProbeTuning()
+        )
+        step = governor.step(0.0, ProbeHits({}, 0))
+        hits: dict[str, float] = {"malloc": 0.0, "free": 0.0, "realloc": 0.0}
+        now_s = 0.0
+        while now_s < 30.0:
+            elapsed_s = max(1e-3, step.ask_again_s - now_s)
+            now_s += elapsed_s
+            for name, per_s in (("malloc", 5_000.0), ("free", 5_000.0), ("realloc", reallocs_per_s)):
+                hits[name] += per_s * elapsed_s * (step.attached or (name == "realloc" and step.reallocs))
+            step = governor.step(now_s, ProbeHits({name: int(n) for name, n in hits.items()}, 0))
+        assert governor.statistics().percent <= 0.1
+        return step
+
+    assert last_step(50.0).reallocs
+    assert not last_step(2_000.0).reallocs
+
+
 def test_looks_are_close_at_first_and_never_far_apart() -> None:
     steps = run(lambda _: 500.0).steps
     gaps_s = [step.ask_again_s - now_s for now_s, step in steps[:-1]]

@@ -193,6 +193,60 @@ def test_few_large_blocks_seen_in_bursts_leak_when_the_memory_grows_as_fast(seed
     assert judge(replace(seen, private=rests), THRESHOLDS).verdict is not Verdict.LEAK
 
 
+@pytest.mark.parametrize(
+    ("callers", "expected"),
+    [
+        pytest.param((0x7001, 0x7002, 0x7003), Verdict.LEAK, id="of which nothing was seen"),
+        pytest.param((0x8001, 0x8002, 0x8003), Verdict.RETENTION, id="that was seen to free"),
+        pytest.param((), Verdict.RETENTION, id="that cannot be told from others"),
+    ],
+)
+def test_who_first_uses_what_the_memory_grows_by_leaks_unless_it_was_seen_to_free(
+    callers: tuple[int, ...], expected: Verdict
+) -> None:
+    # GIVEN 2 MB in each twelfth second, between the bursts, first used by one place; and another that turns over
+    often = (0x8001, 0x8002, 0x8003)
+    sites = [
+        Site(GUILTY, 2 * MB, at_s=(3, 15, 27, 39, 51), kind=AllocationKind.FAULT, callers=callers),
+        Site(2, 2000, lambda _: 300.0, lambda random, _: 2 + 3 * random.random(), callers=often),
+    ]
+    every_fourth = tuple((4.0 * index, 4.0 * index + 1.2) for index in range(15))
+    heap = SimulatedHeap(sites, 1, tuning=tuning_of(LeakOptions(), 60.0), bursts=every_fourth)
+    grows = Series([float(second) for second in range(61)], [50 * MB + 2 * MB * ((s + 9) // 12) for s in range(61)])
+    observation = TargetObservation(PID, 60.0, grows, heap.history(), can_see_malloc=True)
+    judgement = judge(observation, THRESHOLDS)
+    assert judgement.verdict is expected
+    assert [stack.stack_id for stack in judgement.stacks if stack.leaking] == [GUILTY] * (expected is Verdict.LEAK)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_in_bursts_busy_places_are_not_blamed_for_growth_that_is_not_theirs(seed: int) -> None:
+    # GIVEN everyday traffic only, of which some is freed unseen, in a process whose memory grows
+    seen = replace(observe([], seed, BURSTS), private=line(20 * MB_PER_5_MIN))
+    judgement = judge(seen, THRESHOLDS)
+    assert not any(stack.leaking for stack in judgement.stacks if stack.kind is AllocationKind.MALLOC)
+
+
+def test_fewer_samples_after_a_change_of_the_tuning_are_no_end_of_a_leak() -> None:
+    # GIVEN a leak of which a sixteenth is followed from a quarter of the window on, each block for sixteen others
+    history, tuning = AllocationHistory(), tuning_of(LeakOptions(), 60.0)
+    for now in range(2, 61, 2):
+        n_seen = [(160 if epoch < 4 else 10) * max(0.0, min(1.0, now / 3.75 - epoch)) for epoch in range(16)]
+        weights = [1_000 if epoch < 4 else 16_000 for epoch in range(16)]
+        epochs = tuple(
+            EpochTotals(int(n) * weight, int(n) * weight, int(n), int(n))
+            for n, weight in zip(n_seen, weights, strict=True)
+        )
+        total, n_all = sum(epoch.outstanding_bytes for epoch in epochs), int(sum(n_seen))
+        stack = StackAllocations(
+            PID, GUILTY, (1,), True, AllocationKind.MALLOC, n_all, total, n_all, total, n_all, 1_000, epochs
+        )
+        history.observe(AllocationSnapshot(float(now), 0.0, float(now), tuning, (stack,), ProbeHits({}, n_all)))
+    judgement = judge(TargetObservation(PID, 60.0, line(43_000.0), history, can_see_malloc=True), THRESHOLDS)
+    assert judgement.verdict is Verdict.LEAK
+    assert judgement.stacks[0].leaking
+
+
 def test_in_bursts_what_is_more_than_the_memory_there_is_was_freed() -> None:
     # GIVEN a place that seems to keep 50 MB a minute, and a process that gave its memory back before the end
     seen = observe([leak(GUILTY, 1024, 250 * MB_PER_5_MIN)], 1, pieces(0.6))
