@@ -1,8 +1,9 @@
 """CpuSource: the clock of all CPU profiles, from our own sampler in the kernel or from perf.
 
-``auto`` takes the sampler where it loads: its stacks are whole without frame pointers, and it costs a tenth. perf is
-what remains where it does not: older kernels, no BTF, no privileges. A sampler that fails while it runs costs the
-window that it fails in, and perf takes over from the next one on.
+``perf`` is the default: with the sampler the agent holds up to 68 MB, above its bar of 64, and the names of its frames
+cost more CPU than the samples (bench/README.md). ``auto`` takes the sampler where it loads, for its stacks are whole
+without frame pointers, and perf where it does not: older kernels, no BTF, no privileges. A sampler that fails while it
+runs costs the window that it fails in, and perf takes over from the next one on.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ class CpuOptions:
     """Who takes the samples."""
 
     cpu_source: str = setting(
-        AUTO,
+        PERF,
         read=one_of(AUTO, BPF, PERF),
-        help="who samples CPU time. bpf: our own program in the kernel, whose native stacks are whole without frame "
-        "pointers (Linux 6.1, root or CAP_BPF and CAP_PERFMON). perf: the program of that name, by frame pointers. "
-        "auto: bpf where it works, else perf; the summary says which, and why",
+        help="who samples CPU time. perf: the program of that name, by frame pointers. bpf: our own program in the "
+        "kernel, whose native stacks are whole without frame pointers (Linux 6.1, root or CAP_BPF and CAP_PERFMON; the "
+        "agent takes up to 68 MB then). auto: bpf where it works, else perf; the summary says which, and why",
         metavar="SOURCE",
     )
 
