@@ -180,7 +180,7 @@ def test_a_lying_pyspy_leaves_the_native_stacks(
     assert "Traceback" not in ended.stderr
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     states = {source["source"]: source for source in summary["sources"]}
-    assert states["bpf"]["state"] == "ok"
+    assert states["perf"]["state"] == "ok"
     assert states["py-spy"]["state"] in ("degraded", "failed")
     assert f"pid {target.pid}" in states["py-spy"]["detail"]
     assert summary["total"] > 0
