@@ -36,13 +36,14 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from leak_watchers import Answer, Running, kernel_headers, read_heaptrack, watch_memleak, watch_ours, watch_rss
+from leak_watchers import MEMLEAK, Answer, Running, kernel_headers, read_heaptrack, watch_memleak, watch_ours, watch_rss
 
 from tests.targets.leaks.build import ToolMissing, build
 from tests.targets.leaks.catalogue import TARGETS, Target
 
 WATCHERS: Final = ("rss", "ours", "ours-dear", "memleak", "heaptrack")
 DEAR_PERCENT: Final = 2.0  # of the host's CPU, for who would rather see more than cost less
+PACKAGES: Final = ("bpfcc-tools", "heaptrack", "zstd")  # Debian's, of the peers
 SETTLE_S: Final = 1.0
 SPARE_S: Final = 150.0  # a watcher may take its time to start and to end
 HOT_WEIGHT: Final = 4
@@ -88,6 +89,12 @@ def main() -> None:
     show([result for result in known.values() if result.target in {target.name for target in targets}])
 
 
+def is_here(watcher: str) -> bool:
+    """Whether the program of a watcher is installed; without it every run of it would be no answer."""
+    program = {"memleak": MEMLEAK, "heaptrack": "heaptrack"}.get(watcher)
+    return program is None or shutil.which(program) is not None
+
+
 def _must_run(result: Result | None) -> bool:
     # What a peer could not answer once it will not answer the next time.
     return result is None or (result.leaks is None and result.watcher.startswith("ours"))
@@ -108,6 +115,9 @@ def _arguments() -> argparse.Namespace:
     unknown = set(chosen.watchers.split(",")) - set(WATCHERS)
     if unknown:
         arguments.error(f"no such watcher: {', '.join(sorted(unknown))}; there are {', '.join(WATCHERS)}")
+    missing = [tool for tool in chosen.watchers.split(",") if not is_here(tool)] if not chosen.report else []
+    if missing:
+        arguments.error(f"not on this machine: {', '.join(missing)}; apt install {' '.join(PACKAGES)}")
     return chosen
 
 
