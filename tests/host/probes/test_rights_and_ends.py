@@ -97,7 +97,7 @@ def test_without_rights_each_probe_says_so_and_growth_reads_proc(prefix: tuple[s
     growth, *others = support_of(*prefix)
     assert growth.works
     assert growth.words.startswith("from /proc")
-    assert len(others) == 3
+    assert len(others) == 4
     for line in others:
         assert not line.works
         assert line.words.startswith("not permitted: loading BPF programs needs root, or CAP_BPF and CAP_PERFMON")
@@ -112,7 +112,7 @@ def test_bpf_and_perfmon_are_enough() -> None:
 
 def test_with_all_rights_all_probes_work_here() -> None:
     lines = probe_support()
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert [line for line in lines if not line.works] == []
     assert "BPF iterator" in lines[0].words
 
