@@ -84,10 +84,12 @@ def test_an_exec_changes_the_executable_id(tmp_path: Path) -> None:
 
 def test_an_exec_changes_the_image_also_of_the_same_program() -> None:
     # GIVEN a program that waits, becomes itself and waits again
-    script = "read x; exec sh -c 'echo again; read x'"
+    script = "echo ready; read x; exec sh -c 'echo again; read x'"
     with subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
+        # Its own exec closes our pipe before it has a stack.
+        assert process.stdout.readline() == b"ready\n"
         before = read_program_image(process.pid)
         assert before == read_program_image(process.pid)
         process.stdin.write(b"\n")
