@@ -105,7 +105,7 @@ def test_a_busy_target_is_followed_in_bursts_to_the_end(pairs_per_s: float) -> N
     assert result.spent_ns <= result.budget_ns
     assert result.spent_ns >= 0.7 * result.budget_ns
     last_attached_s = max(now_s for now_s, step in result.steps if step.attached)
-    assert last_attached_s >= 60.0 * (1 - 0.75 / 3)
+    assert last_attached_s >= 50.0
     statistics = result.governor.statistics()
     assert statistics.n_bursts >= 3
     assert "pieces" in statistics.downgrades[0]
